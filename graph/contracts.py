@@ -1,0 +1,174 @@
+"""Every record that crosses between deployments: frozen, plain data. If it is not here, it does not cross.
+
+Each class says who makes it and who reads it. No OpenAI, vLLM or pydantic object ever crosses: they hold
+iterators that do not pickle.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "repetition"]
+Severity = Literal["note", "soft", "hard"]
+"""note: told, never acted on. soft: quality, fails open. hard: secret, PII, prompt leak; fails closed."""
+Action = Literal["note", "fix", "regenerate", "fallback", "block"]
+Outcome = Literal["pass", "fixed", "retried", "degraded", "blocked", "unvalidated"]
+AnswerFormat = Literal["markdown", "plain", "bullets", "steps", "json"]
+Rendering = Literal["text", "markdown", "json", "html"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. Made by the ingress, read by the control compiler and the engine."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Engine-neutral sampling parameters; defaults mean 'off'. Made by the compiler, read by the engine."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0: all tokens."""
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    max_tokens: int | None = None
+    """None: whatever the context still holds."""
+    min_tokens: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logit_bias: Mapping[int, float] | None = None
+    top_logprobs: int | None = None
+    """None: no logprobs; 0: only those of the chosen tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationJob:
+    """What one attempt asks of the engine. Made by the pipeline, read by the Generator."""
+
+    generation_id: str
+    attempt: int
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    grammar: Mapping[str, Any] | None = None
+    """An xgrammar structural tag, ``{"type": "structural_tag", "format": {...}}``, or None for free text."""
+    cache_salt: str | None = None
+    """Keeps tenants out of each other's prefix cache; None shares it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDelta:
+    """What the engine produced since the last one. Made by the Generator, read by the pipeline."""
+
+    text: str
+    token_count: int
+    """New tokens in this delta (>= 0)."""
+    prompt_tokens: int
+    cached_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    """None until the last delta of the attempt."""
+    logprobs: tuple[Mapping[str, Any], ...] = ()
+    """One OpenAI-shaped entry per new token, when asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What the loaded engine is. Made by the Generator, read by the ingress."""
+
+    model: str
+    engine: Literal["vllm", "simulated"]
+    max_model_len: int
+    """Prompt and answer together, in tokens."""
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """How busy the engine is. Made by the Generator, read by autoscaling, tests and operators."""
+
+    running_requests: int
+    queued_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckContext:
+    """What a check may know besides the text. Made by the ingress, read by every check."""
+
+    prompt: str = ""
+    """The last user turn as the caller wrote it, without our directives."""
+    system: str = ""
+    """System turns: what a prompt leak would leak."""
+    known_text: str = ""
+    """All text that the caller sent: values found in it are not leaked by repeating them."""
+    finish_reason: FinishReason | None = "stop"
+    caller_limited: bool = False
+    """The caller set max_tokens or ignore_eos: a cut or looping answer is what was asked for."""
+    language: str | None = None
+    """ISO 639-1 code asked for; None: the prompt's own language."""
+    answer_format: AnswerFormat = "markdown"
+    json_schema: Mapping[str, Any] | None = None
+    """The schema that the answer must meet; None: no JSON is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a check saw. Made by a check, read by the policy and by the caller."""
+
+    check: str
+    severity: Severity
+    message: str
+    """What was seen and what is expected. Never the value itself where the finding is hard."""
+    span: tuple[int, int] | None = None
+    """[start, end) in characters of the judged text; None: the whole text."""
+    action: Action = "note"
+    """Set by the policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationJob:
+    """Made by the pipeline, read by the Validator."""
+
+    text: str
+    context: CheckContext
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the Validator says of one text. Made by the Validator, read by the pipeline."""
+
+    action: Literal["deliver", "fix", "regenerate", "fallback", "block"]
+    """The strongest action that the findings ask for, after local fixes were applied."""
+    findings: tuple[Finding, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Sub-scores in 0..1 by name: form, language, completeness, repetition, safety."""
+    score: float = 1.0
+    """The documented total in 0..1, with hard-fail caps."""
+    fixed_text: str | None = None
+    """The text with every local fix applied; None: nothing to fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormatJob:
+    """Made by the pipeline, read by the Formatter."""
+
+    text: str
+    answer_format: AnswerFormat
+    rendering: Rendering
+
+
+@dataclass(frozen=True, slots=True)
+class LogAck:
+    """Says that a row is on disk. Made by the FeedbackLog, read by the ingress."""
+
+    event_id: str
+    segment: str
+    sequence: int
+    duplicate: bool = False

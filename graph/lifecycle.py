@@ -1,0 +1,422 @@
+"""One request's life as a pure state machine: events in, commands out, no clock and no I/O of its own.
+
+    GENERATING ──EngineFinished──> JUDGING ──Judged──> FORMATTING ──Formatted──> RECORDING ──Recorded──> ENDED
+        ^  │ Delta: Release what the guard lets go          │
+        └──┼──────────── one regeneration ──────────────────┘
+           └─ any phase: StageFailed, DeadlinePassed, ClientGone ──> ENDED
+
+Every order of events ends in exactly one of four endings (``Ending``). It decides what happens next; it owns
+no task, handle or timer: ``graph/pipeline.py`` carries the commands out and feeds the events back.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from graph.contracts import Finding, FinishReason, FormatJob, Outcome, TokenDelta, ValidationJob, Verdict
+from graph.errors import DeadlineExceeded, RheostatError
+from graph.moves import (
+    Abort,
+    Answer,
+    ClientGone,
+    Command,
+    DeadlinePassed,
+    Delta,
+    End,
+    Ending,
+    Event,
+    Format,
+    Formatted,
+    Generate,
+    Judge,
+    Judged,
+    Plan,
+    Record,
+    Recorded,
+    Release,
+    StageFailed,
+    Usage,
+)
+from graph.quality import quality_of
+from graph.regeneration import regeneration_job
+
+
+class Phase(StrEnum):
+    """Where a request is; each phase waits for exactly one stage."""
+
+    GENERATING = "generating"
+    JUDGING = "judging"
+    FORMATTING = "formatting"
+    RECORDING = "recording"
+    ENDED = "ended"
+
+
+LastResort = Literal["deliver", "fallback", "block"]
+"""What becomes of an answer that is still not good when the one regeneration is spent."""
+
+
+class GuardRelease(Protocol):
+    """What a guard lets go: see ``deployments/validator/guard.py``."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+    @property
+    def stop(self) -> bool: ...
+
+
+class Guard(Protocol):
+    """Hold-back scanner: text comes out only once it can no longer become a hard finding."""
+
+    def feed(self, text: str) -> GuardRelease: ...
+    def flush(self) -> GuardRelease: ...
+
+
+class TextStream(Protocol):
+    """Incremental renderer of released text, such as the Markdown stripper."""
+
+    def feed(self, text: str) -> str: ...
+    def flush(self) -> str: ...
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """One attempt as it grows, then as it was judged."""
+
+    attempt: int
+    pieces: list[str] = field(default_factory=list)
+    tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    logprobs: list[Mapping[str, Any]] = field(default_factory=list)
+    verdict: Verdict | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+_ACTION_RANK = {"deliver": 0, "fix": 1, "regenerate": 2, "fallback": 3, "block": 4}
+
+
+class RequestLife:
+    """The machine. Call ``start()`` once, then ``step(event, now)`` until an ``End`` comes back.
+
+    * A step in phase ENDED returns nothing: there is never a second ending.
+    * Nothing is released that the guard has not passed.
+    * ``Record`` always comes before the ``End("whole")`` that it belongs to.
+    * ``Abort`` precedes any End or Generate while an attempt is running.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        make_guard: Callable[[], Guard],
+        make_rendering: Callable[[], TextStream] | None = None,
+        last_resort: Callable[[Verdict], LastResort] = lambda _: "deliver",
+    ) -> None:
+        self.phase = Phase.GENERATING
+        self.ending: Ending | None = None
+        self._plan = plan
+        self._make_guard = make_guard
+        self._make_rendering = make_rendering
+        self._last_resort = last_resort
+        self._guard = make_guard()
+        self._rendering = make_rendering() if make_rendering else None
+        self._job = plan.job
+        self._candidate = _Candidate(attempt=0)
+        self._first: _Candidate | None = None
+        self._released: list[str] = []
+        self._guard_findings: list[Finding] = []
+        self._logprobs = _HeldLogprobs()
+        self._answer: Answer | None = None
+
+    @property
+    def has_released(self) -> bool:
+        """Whether the client has seen a byte of the answer."""
+        return bool(self._released)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far, the running attempt as the delivered one."""
+        return self._usage(self._candidate)
+
+    def start(self) -> tuple[Command, ...]:
+        return (Generate(self._job, self._plan.deadline),)
+
+    def step(self, event: Event, now: float) -> tuple[Command, ...]:
+        """The commands that ``event`` at time ``now`` calls for, in order."""
+        if self.phase is Phase.ENDED:
+            return ()
+        match event:
+            case ClientGone():
+                return self._end("silent")
+            case DeadlinePassed() if not self._is_second_try:
+                return self._fail(_too_late())
+            case DeadlinePassed():
+                return self._on_failure(_too_late())
+            case Delta(delta) if self.phase is Phase.GENERATING:
+                return self._on_delta(delta)
+            case Judged(verdict) if self.phase is Phase.JUDGING:
+                return self._on_judged(verdict, now)
+            case Formatted(text) if self.phase is Phase.FORMATTING:
+                assert self._answer is not None
+                self._answer = replace(self._answer, text=text)
+                return self._record()
+            case Recorded() if self.phase is Phase.RECORDING:
+                return self._end("whole", answer=self._answer)
+            case StageFailed(error):
+                return self._on_failure(error)
+        raise AssertionError(f"event {event!r} cannot come in phase {self.phase}")
+
+    # Generating
+
+    def _on_delta(self, delta: TokenDelta) -> tuple[Command, ...]:
+        candidate = self._candidate
+        candidate.pieces.append(delta.text)
+        candidate.tokens += delta.token_count
+        candidate.prompt_tokens = delta.prompt_tokens
+        candidate.cached_tokens = delta.cached_tokens
+        candidate.finish_reason = delta.finish_reason
+        candidate.logprobs.extend(delta.logprobs)
+        commands: list[Command] = []
+        if self._plan.streaming:
+            released = self._guard.feed(delta.text)
+            stopped = released.stop
+            commands += self._release(released, delta)
+            if delta.finish_reason is not None and not stopped:
+                tail = self._guard.flush()
+                stopped = tail.stop
+                commands += self._release(tail, None, last=True)
+            if stopped:
+                if delta.finish_reason is None:
+                    commands.append(Abort())
+                return (*commands, *self._blocked(tuple(self._guard_findings)))
+        if delta.finish_reason is None:
+            return tuple(commands)
+        self.phase = Phase.JUDGING
+        return (*commands, self._judge_command())
+
+    def _release(self, released: GuardRelease, delta: TokenDelta | None, last: bool = False) -> list[Command]:
+        self._guard_findings.extend(released.findings)
+        logprobs = self._logprobs.take(delta, released, last)
+        text = released.text
+        if self._rendering is not None:
+            text = self._rendering.feed(text) + (self._rendering.flush() if last else "")
+        if not text and not logprobs:
+            return []
+        self._released.append(text)
+        return [Release(text, logprobs)]
+
+    def _judge_command(self) -> Judge:
+        candidate = self._candidate
+        context = replace(self._plan.context, finish_reason=candidate.finish_reason)
+        return Judge(ValidationJob(candidate.text, context))
+
+    # Judging
+
+    def _on_judged(self, verdict: Verdict, now: float) -> tuple[Command, ...]:
+        candidate = self._candidate
+        candidate.verdict = verdict
+        if self.has_released:
+            # What the client has cannot be taken back: the verdict goes into the finish chunk.
+            if verdict.action == "block" and not self._guard_findings:
+                return self._blocked(verdict.findings, candidate)
+            return self._deliver(candidate, self._streamed_outcome(verdict), "".join(self._released))
+        if verdict.action in ("regenerate", "fallback") and self._first is None and now < self._plan.regenerate_before:
+            return self._regenerate(verdict)
+        return self._settle(self._best())
+
+    def _streamed_outcome(self, verdict: Verdict) -> Outcome:
+        """Of a stream: redacted inline counts as fixed; anything that only a whole answer could mend, degraded."""
+        unmended = [f for f in verdict.findings if f.severity == "soft" and f.action not in ("note",)]
+        if unmended:
+            return "degraded"
+        return "fixed" if self._guard_findings else "pass"
+
+    def _regenerate(self, verdict: Verdict) -> tuple[Command, ...]:
+        self._first = self._candidate
+        self._candidate = _Candidate(attempt=1)
+        self._job = regeneration_job(self._plan.job, verdict.findings)
+        self._guard = self._make_guard()
+        self._rendering = self._make_rendering() if self._make_rendering else None
+        self.phase = Phase.GENERATING
+        return (Generate(self._job, self._plan.regenerate_until),)
+
+    def _best(self) -> _Candidate:
+        """The better of the judged attempts: the milder action, then the higher score, then the later."""
+        judged = [c for c in (self._first, self._candidate) if c is not None and c.verdict is not None]
+
+        def worth(candidate: _Candidate) -> tuple[int, float, int]:
+            assert candidate.verdict is not None
+            return -_ACTION_RANK[candidate.verdict.action], candidate.verdict.score, candidate.attempt
+
+        return max(judged, key=worth)
+
+    def _settle(self, best: _Candidate) -> tuple[Command, ...]:
+        verdict = best.verdict
+        assert verdict is not None
+        text = best.text if verdict.fixed_text is None else verdict.fixed_text
+        match verdict.action:
+            case "deliver" | "fix":
+                fixed: Outcome = "pass" if verdict.action == "deliver" else "fixed"
+                return self._deliver(best, "retried" if best.attempt else fixed, text)
+            case "regenerate":
+                resort = self._last_resort(verdict)
+            case "fallback" | "block" as action:
+                resort = action
+        match resort:
+            case "deliver":
+                return self._deliver(best, "degraded", text)
+            case "fallback":
+                return self._deliver(best, "degraded", self._plan.fallback_text)
+            case "block":
+                return self._blocked(verdict.findings, best)
+
+    # Delivering
+
+    def _deliver(self, candidate: _Candidate, outcome: Outcome, text: str) -> tuple[Command, ...]:
+        verdict = candidate.verdict or Verdict("deliver")
+        findings = (*self._guard_findings, *(f for f in verdict.findings if not self._is_known(f)))
+        # Logprobs spell out the raw tokens: with any byte changed they would leak what was taken out.
+        untouched = text == candidate.text and not self._plan.streaming
+        self._answer = Answer(
+            text=text,
+            finish_reason="stop" if candidate.finish_reason == "stop" else "length",
+            refusal=None,
+            outcome=outcome,
+            score=None if outcome == "unvalidated" else verdict.score,
+            scores=verdict.scores,
+            findings=findings,
+            usage=self._usage(candidate),
+            attempts=1 if self._first is None else 2,
+            logprobs=tuple(candidate.logprobs) if untouched and candidate.logprobs else None,
+        )
+        commands: tuple[Command, ...] = ()
+        if self._plan.streaming:
+            if not self.has_released and text:
+                # A regenerated or replaced answer of a stream that had nothing to show yet.
+                self._released.append(text)
+                commands = (Release(text),)
+            return (*commands, *self._record())
+        self.phase = Phase.FORMATTING
+        return (Format(FormatJob(text, self._plan.answer_format, self._plan.rendering)),)
+
+    def _is_known(self, finding: Finding) -> bool:
+        """The guard and the pool both see a hard value; the guard's finding stands for both."""
+        return any(f.check == finding.check for f in self._guard_findings)
+
+    def _blocked(self, findings: Sequence[Finding], candidate: _Candidate | None = None) -> tuple[Command, ...]:
+        candidate = candidate or self._candidate
+        verdict = candidate.verdict
+        self._answer = Answer(
+            text="".join(self._released),
+            finish_reason="content_filter",
+            refusal=self._plan.refusal_text,
+            outcome="blocked",
+            score=0.0,
+            scores=verdict.scores if verdict else {"safety": 0.0},
+            findings=tuple(findings),
+            usage=self._usage(candidate),
+            attempts=1 if self._first is None else 2,
+            logprobs=None,
+        )
+        return self._record()
+
+    def _usage(self, delivered: _Candidate) -> Usage:
+        others = [c for c in (self._first, self._candidate) if c is not None and c is not delivered]
+        return Usage(
+            prompt_tokens=delivered.prompt_tokens,
+            completion_tokens=delivered.tokens,
+            cached_tokens=delivered.cached_tokens,
+            discarded_tokens=sum(c.tokens for c in others),
+        )
+
+    def _record(self) -> tuple[Command, ...]:
+        answer = self._answer
+        assert answer is not None
+        self.phase = Phase.RECORDING
+        row = dict(self._plan.record)
+        row.update(
+            answer=answer.text,
+            outcome=answer.outcome,
+            quality=quality_of(answer),
+            finish_reason=answer.finish_reason,
+            attempts=answer.attempts,
+        )
+        return (Record(row),)
+
+    # Failing
+
+    @property
+    def _is_second_try(self) -> bool:
+        """A regeneration is running and nothing of it was released: the first attempt can still be delivered."""
+        return self.phase is Phase.GENERATING and self._first is not None and not self.has_released
+
+    def _on_failure(self, error: RheostatError) -> tuple[Command, ...]:
+        match self.phase:
+            case Phase.GENERATING if self._is_second_try:
+                assert self._first is not None
+                return (Abort(), *self._settle(self._first))
+            case Phase.JUDGING:
+                return self._unjudged(error)
+            case _:
+                return self._fail(error)
+
+    def _unjudged(self, error: RheostatError) -> tuple[Command, ...]:
+        """Quality fails open and says so; hard checks fail closed: the guard, in this process, stands in."""
+        if self._first is not None:
+            return self._settle(self._first)
+        candidate = self._candidate
+        told = Finding("validator", "note", f"The validator pool did not answer ({error.code}).")
+        if self.has_released:
+            candidate.verdict = Verdict("deliver", (told,))
+            return self._deliver(candidate, "unvalidated", "".join(self._released))
+        head, tail = self._guard.feed(candidate.text), self._guard.flush()
+        self._guard_findings += [*head.findings, *tail.findings]
+        if head.stop or tail.stop:
+            return self._blocked(tuple(self._guard_findings))
+        candidate.verdict = Verdict("deliver", (told,))
+        return self._deliver(candidate, "unvalidated", head.text + tail.text)
+
+    def _fail(self, error: RheostatError) -> tuple[Command, ...]:
+        return self._end("cut" if self.has_released else "error", error=error)
+
+    def _end(
+        self, ending: Ending, answer: Answer | None = None, error: RheostatError | None = None
+    ) -> tuple[Command, ...]:
+        running = self.phase is Phase.GENERATING
+        self.phase, self.ending = Phase.ENDED, ending
+        end = End(ending, answer, error)
+        return (Abort(), end) if running else (end,)
+
+
+class _HeldLogprobs:
+    """Lets a token's logprobs go only once its text has gone; none after the first redaction or stop."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[int, Mapping[str, Any]]] = []
+        self._fed = 0
+        self._released = 0
+        self._silenced = False
+
+    def take(self, delta: TokenDelta | None, released: GuardRelease, last: bool) -> tuple[Mapping[str, Any], ...]:
+        if delta is not None:
+            self._fed += len(delta.text)
+            self._held += [(self._fed, entry) for entry in delta.logprobs]
+        self._silenced = self._silenced or released.stop or bool(released.findings)
+        self._released += len(released.text)
+        if self._silenced:
+            return ()
+        ready = tuple(entry for end, entry in self._held if end <= self._released or last)
+        self._held = [] if last else [(end, entry) for end, entry in self._held if end > self._released]
+        return ready
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded(
+        "The answer was not whole before the deadline; ask for less depth or a smaller max_tokens, or allow more time."
+    )

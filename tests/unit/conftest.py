@@ -1,0 +1,14 @@
+"""Unit tests need no Ray: starting it is an error."""
+
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a unit test must not start Ray")
+
+    if "ray" in sys.modules:
+        monkeypatch.setattr(sys.modules["ray"], "init", refuse)

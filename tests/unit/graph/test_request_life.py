@@ -1,0 +1,352 @@
+"""One request's life ends exactly once, whatever happens in whatever order."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from graph.contracts import CheckContext, Finding, GenerationJob, Message, Sampling, TokenDelta, Verdict
+from graph.errors import DeadlineExceeded, InternalError, Unavailable
+from graph.lifecycle import Phase, RequestLife
+from graph.moves import (
+    Abort,
+    ClientGone,
+    Command,
+    DeadlinePassed,
+    Delta,
+    End,
+    Event,
+    Format,
+    Formatted,
+    Generate,
+    Judge,
+    Judged,
+    Plan,
+    Record,
+    Recorded,
+    Release,
+    StageFailed,
+)
+
+SECRET = "SECRET"
+
+
+@dataclass(frozen=True)
+class Let:
+    text: str = ""
+    findings: tuple[Finding, ...] = ()
+    stop: bool = False
+
+
+@dataclass
+class WordGuard:
+    """Holds the last word back, redacts nothing, stops at SECRET: the shape of the real guard, in ten lines."""
+
+    held: str = ""
+    stopped: bool = False
+    seen: list[str] = field(default_factory=list)
+
+    def feed(self, text: str) -> Let:
+        if self.stopped:
+            return Let(stop=True)
+        self.held += text
+        head, space, tail = self.held.rpartition(" ")
+        return self._let(head + space, tail)
+
+    def flush(self) -> Let:
+        return self._let(self.held, "")
+
+    def _let(self, text: str, rest: str) -> Let:
+        if SECRET in text:
+            self.stopped = True
+            return Let(text[: text.index(SECRET)], (Finding("secrets", "hard", "a key", action="block"),), True)
+        self.held = rest
+        return Let(text)
+
+
+def make_plan(**changes: object) -> Plan:
+    job = GenerationJob("g1", 0, (Message("user", "Why is the sky blue?"),), Sampling(temperature=1.0, seed=5))
+    values: dict[str, object] = {
+        "job": job,
+        "context": CheckContext(prompt="Why is the sky blue?"),
+        "answer_format": "markdown",
+        "rendering": "markdown",
+        "streaming": False,
+        "deadline": 100.0,
+        "regenerate_before": 50.0,
+        "regenerate_until": 99.0,
+        "fallback_text": "I could not answer.",
+        "refusal_text": "I can't share that.",
+        "record": {"generation_id": "g1"},
+    }
+    return Plan(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def make_life(**changes: object) -> RequestLife:
+    return RequestLife(make_plan(**changes), WordGuard)
+
+
+def token(text: str, finish: str | None = None) -> Delta:
+    return Delta(TokenDelta(text, 1, prompt_tokens=7, finish_reason=finish))  # type: ignore[arg-type]
+
+
+def run(life: RequestLife, *events: Event, now: float = 1.0) -> list[Command]:
+    commands = list(life.start())
+    for event in events:
+        commands += life.step(event, now)
+    return commands
+
+
+def ending_of(commands: list[Command]) -> End:
+    ends = [c for c in commands if isinstance(c, End)]
+    assert len(ends) == 1
+    return ends[0]
+
+
+def soft(check: str, action: str = "regenerate") -> Finding:
+    return Finding(check, "soft", "not good", action=action)  # type: ignore[arg-type]
+
+
+GOOD = Judged(Verdict("deliver", score=0.9))
+
+
+def test_a_good_answer_is_judged_formatted_recorded_and_then_whole() -> None:
+    commands = run(make_life(), token("Because."), token("", "stop"), GOOD, Formatted("Because!"), Recorded())
+    assert [type(c) for c in commands] == [Generate, Judge, Format, Record, End]
+    end = ending_of(commands)
+    assert end.ending == "whole"
+    assert end.answer is not None
+    assert (end.answer.text, end.answer.outcome, end.answer.finish_reason) == ("Because!", "pass", "stop")
+    assert end.answer.usage.completion_tokens == 2
+
+
+def test_a_stream_releases_text_only_after_the_guard_let_it_go() -> None:
+    life = make_life(streaming=True)
+    commands = run(life, token("The sky "), token("is bl"), token("ue.", "stop"), GOOD, Recorded())
+    assert [c.text for c in commands if isinstance(c, Release)] == ["The sky ", "is ", "blue."]
+    assert ending_of(commands).answer.text == "The sky is blue."  # type: ignore[union-attr]
+
+
+def test_a_stream_that_meets_a_hard_finding_aborts_the_engine_and_ends_as_blocked() -> None:
+    life = make_life(streaming=True)
+    commands = run(life, token("The key is "), token(f"{SECRET} and "), Recorded())
+    assert [c.text for c in commands if isinstance(c, Release)] == ["The key is "]
+    assert any(isinstance(c, Abort) for c in commands)
+    end = ending_of(commands)
+    assert end.answer is not None
+    assert (end.answer.outcome, end.answer.finish_reason) == ("blocked", "content_filter")
+    assert end.answer.refusal == "I can't share that."
+
+
+def test_a_bad_first_answer_is_regenerated_once_cooler_and_with_another_seed() -> None:
+    bad = Judged(Verdict("regenerate", (soft("repetition"),), score=0.3))
+    life = make_life()
+    commands = run(life, token("la la", "stop"), bad, token("Good.", "stop"), GOOD, Formatted("Good."), Recorded())
+    first, second = [c.job for c in commands if isinstance(c, Generate)]
+    assert second.attempt == 1
+    assert second.sampling.seed == 6
+    assert second.sampling.temperature == pytest.approx(0.7)
+    assert "repeat" in second.messages[-1].content
+    assert first.messages[-1].content in second.messages[-1].content
+    answer = ending_of(commands).answer
+    assert answer is not None
+    assert (answer.outcome, answer.attempts, answer.usage.discarded_tokens) == ("retried", 2, 1)
+
+
+def test_of_two_bad_answers_the_better_one_is_delivered_as_degraded() -> None:
+    worse = Judged(Verdict("regenerate", (soft("repetition"),), score=0.2))
+    better = Judged(Verdict("regenerate", (soft("language"),), score=0.6))
+    commands = run(
+        make_life(), token("first", "stop"), better, token("second", "stop"), worse, Formatted("x"), Recorded()
+    )
+    formatted = [c.job.text for c in commands if isinstance(c, Format)]
+    assert formatted == ["first"]
+    assert ending_of(commands).answer.outcome == "degraded"  # type: ignore[union-attr]
+
+
+def test_no_regeneration_starts_when_too_little_time_is_left() -> None:
+    bad = Judged(Verdict("regenerate", (soft("repetition"),), score=0.3))
+    commands = run(make_life(), token("x", "stop"), bad, now=60.0)
+    assert sum(isinstance(c, Generate) for c in commands) == 1
+
+
+def test_a_second_attempt_that_fails_or_is_late_leaves_the_first_answer() -> None:
+    bad = Judged(Verdict("regenerate", (soft("truncation"),), score=0.4))
+    for failure in (StageFailed(Unavailable("gone")), DeadlinePassed()):
+        commands = run(make_life(), token("first", "stop"), bad, failure, Formatted("first"), Recorded())
+        end = ending_of(commands)
+        assert end.answer is not None
+        assert (end.answer.text, end.answer.outcome) == ("first", "degraded")
+
+
+def test_an_empty_answer_twice_becomes_the_fallback_text() -> None:
+    empty = Judged(Verdict("fallback", (soft("empty", "fallback"),), score=0.0))
+    commands = run(make_life(), token("", "stop"), empty, token("", "stop"), empty)
+    assert [c.job.text for c in commands if isinstance(c, Format)] == ["I could not answer."]
+
+
+def test_a_local_fix_is_delivered_in_place_of_the_text() -> None:
+    fixed = Judged(Verdict("fix", (soft("truncation", "fix"),), score=0.8, fixed_text="Whole."))
+    commands = run(make_life(), token("Whole. Ha", "length"), fixed, Formatted("Whole."), Recorded())
+    answer = ending_of(commands).answer
+    assert answer is not None
+    assert (answer.text, answer.outcome, answer.finish_reason) == ("Whole.", "fixed", "length")
+
+
+def test_without_the_validator_pool_an_answer_leaves_unvalidated() -> None:
+    commands = run(
+        make_life(), token("Fine.", "stop"), StageFailed(Unavailable("no pool")), Formatted("Fine."), Recorded()
+    )
+    assert ending_of(commands).answer.outcome == "unvalidated"  # type: ignore[union-attr]
+
+
+def test_without_the_validator_pool_a_hard_finding_is_still_blocked() -> None:
+    commands = run(make_life(), token(f"The key: {SECRET}", "stop"), StageFailed(Unavailable("no pool")), Recorded())
+    answer = ending_of(commands).answer
+    assert answer is not None
+    assert answer.outcome == "blocked"
+    assert SECRET not in answer.text
+
+
+def test_an_answer_that_cannot_be_recorded_is_refused_or_cut_never_delivered() -> None:
+    failed = StageFailed(Unavailable("disk"))
+    whole = run(make_life(), token("x", "stop"), GOOD, Formatted("x"), failed)
+    assert ending_of(whole).ending == "error"
+    streamed = run(make_life(streaming=True), token("x y", "stop"), GOOD, failed)
+    assert ending_of(streamed).ending == "cut"
+
+
+def test_an_engine_that_dies_before_the_first_byte_is_an_error_and_after_it_a_cut() -> None:
+    died = StageFailed(Unavailable("engine"))
+    assert ending_of(run(make_life(streaming=True), died)).ending == "error"
+    assert ending_of(run(make_life(streaming=True), token("The sky "), died)).ending == "cut"
+
+
+def test_logprobs_never_run_ahead_of_the_text_and_stop_at_a_finding() -> None:
+    life = make_life(streaming=True)
+    deltas = [
+        Delta(TokenDelta(text, 1, 7, logprobs=({"token": text},))) for text in ("The ", "key ", "is ", "SEC", "RET ")
+    ]
+    released = [c for c in run(life, *deltas) if isinstance(c, Release)]
+    told = [entry["token"] for release in released for entry in release.logprobs]
+    assert told == ["The ", "key ", "is "]
+
+
+def test_after_the_end_nothing_is_said_any_more() -> None:
+    life = make_life()
+    run(life, ClientGone())
+    assert life.step(token("more"), 2.0) == ()
+    assert life.step(DeadlinePassed(), 2.0) == ()
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Every order of token, verdict, fix, regeneration, engine death, client gone and deadline."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.commands: list[Command] = []
+        self.running = 0
+        self.recorded = False
+
+    @initialize(streaming=st.booleans())
+    def begin(self, streaming: bool) -> None:
+        self.life = make_life(streaming=streaming)
+        self.streaming = streaming
+        self.take(self.life.start())
+
+    def take(self, commands: tuple[Command, ...]) -> None:
+        for command in commands:
+            assert not any(isinstance(c, End) for c in self.commands), "a command after the end"
+            match command:
+                case Generate():
+                    assert self.running == 0, "two attempts at once"
+                    self.running = 1
+                case Abort():
+                    self.running = 0
+                case Release(text):
+                    assert self.streaming
+                    assert SECRET not in text
+                case End(ending, answer, error):
+                    assert (answer is not None) == (ending == "whole")
+                    assert (error is not None) == (ending in ("error", "cut"))
+                    assert ending != "error" or not self.life.has_released
+                    assert ending != "cut" or self.life.has_released
+                    if ending == "whole":
+                        assert self.recorded, "an answer before its record"
+                    assert self.running == 0, "an attempt still runs"
+            self.commands.append(command)
+
+    def send(self, event: Event) -> None:
+        self.take(self.life.step(event, self.now))
+
+    def in_phase(self, phase: Phase) -> bool:
+        return self.life.phase is phase
+
+    @precondition(lambda self: self.in_phase(Phase.GENERATING))
+    @rule(
+        text=st.sampled_from(["", " ", "word ", "wo", "rd", f"{SECRET} ", "SEC", "RET", "end."]),
+        finish=st.sampled_from([None, None, None, "stop", "length", "repetition"]),
+    )
+    def engine_says(self, text: str, finish: str | None) -> None:
+        if finish is not None:
+            self.running = 0
+        self.send(token(text, finish))
+
+    @precondition(lambda self: self.in_phase(Phase.JUDGING))
+    @rule(
+        action=st.sampled_from(["deliver", "fix", "regenerate", "fallback", "block"]),
+        score=st.floats(0, 1),
+        fixed=st.sampled_from([None, "mended"]),
+    )
+    def validator_says(self, action: str, score: float, fixed: str | None) -> None:
+        finding = Finding("x", "hard" if action == "block" else "soft", "m", action=action.replace("deliver", "note"))  # type: ignore[arg-type]
+        self.send(Judged(Verdict(action, (finding,), {}, score, fixed if action == "fix" else None)))  # type: ignore[arg-type]
+
+    @precondition(lambda self: self.in_phase(Phase.FORMATTING))
+    @rule()
+    def formatter_says(self) -> None:
+        self.send(Formatted("formatted"))
+
+    @precondition(lambda self: self.in_phase(Phase.RECORDING))
+    @rule()
+    def log_says(self) -> None:
+        self.recorded = True
+        self.send(Recorded())
+
+    @rule(error=st.sampled_from([Unavailable("died"), InternalError("bug"), DeadlineExceeded("late")]))
+    def stage_fails(self, error: Unavailable) -> None:
+        if self.life.phase is Phase.GENERATING:
+            self.running = 0
+        self.send(StageFailed(error))
+
+    @rule()
+    def deadline_passes(self) -> None:
+        self.send(DeadlinePassed())
+
+    @rule()
+    def client_goes(self) -> None:
+        self.send(ClientGone())
+
+    @rule(seconds=st.floats(0, 60))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def at_most_one_regeneration(self) -> None:
+        assert sum(isinstance(c, Generate) for c in self.commands) <= 2
+
+    def teardown(self) -> None:
+        """Whatever has not ended is ended by its deadline: there is no life without an ending."""
+        if not hasattr(self, "life"):
+            return
+        for _ in range(3):
+            self.send(DeadlinePassed())
+        assert sum(isinstance(c, End) for c in self.commands) == 1
+        assert self.life.ending in ("whole", "error", "cut", "silent")
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)
