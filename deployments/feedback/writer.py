@@ -1,0 +1,306 @@
+"""The log's writer: a row's future resolves once the row is on disk, and never before.
+
+One thread commits groups: it takes all that is queued, writes it as one batch, syncs once, then resolves all
+futures. There is no linger: while a sync runs the next group piles up by itself, and a fixed wait of 2 ms
+measured less than half as fast.
+
+What it promises:
+
+- a future that resolved survives kill -9 and a power cut (as far as the device's fdatasync tells the truth);
+- nothing accepted is dropped: a full queue refuses at once, and ``accepted == written + failed + pending``;
+- the first failed write or sync is the last: no retry on the same file, all waiting and later rows fail.
+  Their outcome is then unknown, not undone; a retry with the same event_id is harmless.
+
+It owns its thread and its segments. It knows nothing of HTTP, tokens or what an event means.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from deployments.feedback.directory import RecoveryReport, claim_epoch, read_segments, recover
+from deployments.feedback.files import FileLayer, LocalFiles, ensure_directory
+from deployments.feedback.schema import to_row
+from deployments.feedback.segment import RotationLimits, SegmentFacts, SegmentWriter, should_rotate
+from graph.contracts import LogAck
+from graph.errors import Conflict, RequestTooLarge, Unavailable
+
+
+@dataclass(slots=True)
+class LogStats:
+    """Counters since start-up. ``accepted == written + failed + pending`` at any moment."""
+
+    accepted: int = 0
+    """Rows taken into the queue."""
+    written: int = 0
+    """Rows on disk and acknowledged."""
+    failed: int = 0
+    """Rows that a failed write or sync took down."""
+    pending: int = 0
+    """Rows queued or being written."""
+    duplicates: int = 0
+    """Repeats of an accepted row, answered with its acknowledgement; not in ``accepted``."""
+    refused: int = 0
+    """Rows never accepted: queue full, too large, other content under a known event_id, or stopped."""
+    syncs: int = 0
+    last_sync_s: float = 0.0
+    """How long the latest fdatasync took."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    row: dict[str, Any]
+    size_bytes: int
+    future: Future[LogAck]
+    followers: list[Future[LogAck]] = field(default_factory=list)
+    """Repeats that came while the row was on its way to disk."""
+
+
+class LogWriter:
+    """Appends rows durably; safe to call from any thread.
+
+    Construction blocks: it recovers what earlier incarnations left, and reads the newest segments to know
+    recent event_ids again.
+
+    Args:
+        directory: Root of the log, on a local file system; made if missing. Other live writers may share it.
+        queue_limit: Rows that may wait for the disk at once, those being written included; >= 1.
+        limits: When a segment is sealed.
+        clock: Monotonic seconds.
+        files: Where writes go; None: the real file system.
+        queue_bytes: Bytes of text that may wait at once; a larger row is refused for good.
+        recent_rows: How many acknowledged event_ids are remembered, across restarts too. Beyond them a repeat
+            is written again, and readers drop it by its event_id.
+        writer_id: None: a new random one.
+
+    Raises:
+        OSError: The directory cannot be written or read.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        queue_limit: int = 10_000,
+        limits: RotationLimits = RotationLimits(),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.monotonic,
+        files: FileLayer | None = None,
+        queue_bytes: int = 64 * 2**20,
+        recent_rows: int = 65_536,
+        writer_id: str | None = None,
+    ) -> None:
+        self._queue_limit = queue_limit
+        self._queue_bytes = queue_bytes
+        self._recent_rows = recent_rows
+        self._limits = limits
+        self._clock = clock
+        files = files or LocalFiles()
+        ensure_directory(directory, files)
+        self.recovered: RecoveryReport = recover(directory, files)
+        """What start-up found of earlier incarnations."""
+        self._recent: OrderedDict[str, tuple[str, LogAck]] = _read_recent(directory, recent_rows)
+        self._claim = claim_epoch(directory, writer_id, files)
+        self._segments = SegmentWriter(directory, self._claim.writer_id, self._claim.epoch, files)
+        self._opened_at_s = 0.0
+        # Guards everything below, and _recent.
+        self._changed = threading.Condition()
+        self._queue: list[_Waiting] = []
+        self._waiting: dict[str, _Waiting] = {}
+        self._waiting_bytes = 0
+        self._stats = LogStats()
+        self._closing = False
+        self._failure: str | None = None
+        # A daemon: a forgotten close() must not hang the interpreter. Nothing unacknowledged was promised.
+        self._thread = threading.Thread(target=self._run, name="feedback-log", daemon=True)
+        self._thread.start()
+
+    @property
+    def healthy(self) -> bool:
+        """False for good once a write or sync has failed: the process should be replaced."""
+        return self._failure is None
+
+    @property
+    def stats(self) -> LogStats:
+        """A consistent copy of the counters."""
+        with self._changed:
+            return replace(self._stats)
+
+    def submit(self, row: Mapping[str, Any]) -> Future[LogAck]:
+        """Queue a row (see `schema.to_row`); does not block on the disk.
+
+        The future cannot be cancelled: an accepted row is written even if nobody waits for it any more.
+
+        Returns:
+            A future of the acknowledgement, ``duplicate=True`` for a repeat of a row already accepted, which
+            resolves when that one is durable. It fails with `Unavailable` (with the reason) if the write or
+            sync fails, or if the writer has stopped.
+
+        Raises:
+            InvalidRequest: The row does not fit the schema.
+            RequestTooLarge: The row alone is over ``queue_bytes``.
+            Conflict: The event_id was used with other content.
+            Unavailable: The queue is full; come back in a few seconds.
+        """
+        whole = to_row(row)
+        size_bytes = sum(len(value) for value in whole.values() if isinstance(value, str))
+        event_id, digest = whole["event_id"], whole["content_hash"]
+        future: Future[LogAck] = Future()
+        future.set_running_or_notify_cancel()  # from here on cancel() has no effect
+        with self._changed:
+            if self._failure is not None or self._closing:
+                self._stats.refused += 1
+                future.set_exception(_stopped(self._failure or "it was closed"))
+                return future
+            waiting = self._waiting.get(event_id)
+            known = self._recent.get(event_id)
+            if waiting is not None or known is not None:
+                first_digest = waiting.row["content_hash"] if waiting else known[0] if known else None
+                if first_digest != digest:
+                    self._stats.refused += 1
+                    raise Conflict(
+                        f"The event_id {event_id!r} was used before with other content. Repeat the first "
+                        "content unchanged, or send a new event_id.",
+                        param="event_id",
+                    )
+                self._stats.duplicates += 1
+                if waiting is not None:
+                    waiting.followers.append(future)
+                    return future
+            elif size_bytes > self._queue_bytes:
+                self._stats.refused += 1
+                raise RequestTooLarge(f"The row is {size_bytes} bytes; at most {self._queue_bytes} are kept.")
+            elif len(self._waiting) >= self._queue_limit or self._waiting_bytes + size_bytes > self._queue_bytes:
+                self._stats.refused += 1
+                raise Unavailable(
+                    f"The feedback log is busy: {len(self._waiting)} rows wait for the disk. Retry in a few "
+                    "seconds with the same event_id."
+                )
+            else:
+                self._accept(_Waiting(whole, size_bytes, future))
+                return future
+        assert known is not None
+        future.set_result(replace(known[1], duplicate=True))
+        return future
+
+    def reconfigure(self, *, queue_limit: int, limits: RotationLimits) -> None:
+        """Use these from now on; what already waits stays accepted."""
+        with self._changed:
+            self._queue_limit = queue_limit
+            self._limits = limits
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Write all that was accepted, resolve its futures, seal, end the thread. Blocks; again: nothing."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _accept(self, waiting: _Waiting) -> None:
+        self._waiting[waiting.row["event_id"]] = waiting
+        self._waiting_bytes += waiting.size_bytes
+        self._queue.append(waiting)
+        self._stats.accepted += 1
+        self._stats.pending += 1
+        self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            while (group := self._take()) is not None:
+                if group:
+                    self._commit(group)
+                facts = SegmentFacts(self._segments.rows, self._segments.size_bytes, self._opened_at_s)
+                if should_rotate(facts, self._limits, self._clock()):
+                    self._segments.seal()
+            self._segments.seal()
+        except OSError as error:
+            self._stop(f"{type(error).__name__}: {error}")
+        except BaseException as error:
+            self._stop(f"a bug: {type(error).__name__}: {error}")
+            raise
+        finally:
+            # After a failure the file may not even close; the reason that matters is told already.
+            with suppress(OSError):
+                self._segments.close()
+            self._claim.close()
+
+    def _take(self) -> list[_Waiting] | None:
+        """All that is queued; empty when the open segment is due for sealing; None when closed and drained."""
+        with self._changed:
+            while not self._queue and not self._closing:
+                left_s = None
+                if self._segments.rows:
+                    left_s = self._opened_at_s + self._limits.max_age_s - self._clock()
+                    if left_s <= 0:
+                        return []
+                self._changed.wait(left_s)
+            group, self._queue = self._queue, []
+            return group or None
+
+    def _commit(self, group: list[_Waiting]) -> None:
+        if not self._segments.rows:
+            self._opened_at_s = self._clock()
+        first_seq = self._segments.append([waiting.row for waiting in group])
+        began_s = self._clock()
+        self._segments.sync()
+        took_s = self._clock() - began_s
+        name = self._segments.name
+        acks = [LogAck(w.row["event_id"], name, first_seq + i) for i, w in enumerate(group)]
+        with self._changed:
+            for waiting, ack in zip(group, acks, strict=True):
+                del self._waiting[ack.event_id]
+                self._waiting_bytes -= waiting.size_bytes
+                self._recent[ack.event_id] = (waiting.row["content_hash"], ack)
+            while len(self._recent) > self._recent_rows:
+                self._recent.popitem(last=False)
+            self._stats.written += len(group)
+            self._stats.pending -= len(group)
+            self._stats.syncs += 1
+            self._stats.last_sync_s = took_s
+        # Outside the lock: done-callbacks run here and may submit again.
+        for waiting, ack in zip(group, acks, strict=True):
+            waiting.future.set_result(ack)
+            for follower in waiting.followers:
+                follower.set_result(replace(ack, duplicate=True))
+
+    def _stop(self, reason: str) -> None:
+        with self._changed:
+            self._failure = reason
+            victims = list(self._waiting.values())
+            self._waiting.clear()
+            self._queue.clear()
+            self._waiting_bytes = 0
+            self._stats.failed += len(victims)
+            self._stats.pending -= len(victims)
+        for waiting in victims:
+            for future in (waiting.future, *waiting.followers):
+                future.set_exception(_stopped(reason))
+
+
+def _stopped(reason: str) -> Unavailable:
+    return Unavailable(
+        f"The feedback log has stopped ({reason}). Retry in a few seconds with the same event_id: a repeat is "
+        "never counted twice."
+    )
+
+
+def _read_recent(directory: Path, limit: int) -> OrderedDict[str, tuple[str, LogAck]]:
+    """The newest event_ids with their content hashes, oldest first. Corrupt segments give what they still hold."""
+    newest: OrderedDict[str, tuple[str, LogAck]] = OrderedDict()
+    for readout in read_segments(directory, newest_first=True):
+        name = readout.path.relative_to(directory).as_posix()
+        for batch in reversed(readout.batches):
+            ids = batch.data.column("event_id").to_pylist()
+            hashes = batch.data.column("content_hash").to_pylist()
+            for i in reversed(range(len(ids))):
+                if len(newest) >= limit:
+                    return OrderedDict(reversed(newest.items()))
+                # The later, older one wins: of equal event_ids readers keep the first written.
+                newest[ids[i]] = (hashes[i], LogAck(ids[i], name, batch.first_seq + i))
+    return OrderedDict(reversed(newest.items()))

@@ -1,0 +1,223 @@
+import typing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from deployments.feedback.events import (
+    FeedbackEvent,
+    Kind,
+    RatingContract,
+    generation_row,
+    new_event_id,
+    parse_event,
+    to_event_row,
+)
+from deployments.feedback.schema import FEEDBACK_KINDS, is_intact
+from deployments.feedback.tokens import TokenClaims
+from graph.errors import InvalidRequest
+
+UUID_A = "01890a5d-ac96-774b-bcce-b302099a8057"
+UUID_B = "01890a5d-ac96-774b-bcce-b302099a8058"
+CLAIMS = TokenClaims("gen-1", "acme", "model", "adapter", "arm", "abc", expires_at=1000)
+
+
+def make_body(kind="thumb", **changes):
+    needed = {
+        "thumb": {"value": True},
+        "rating": {"value": 4},
+        "label": {"value": "helpful"},
+        "comment": {"text": "good"},
+        "correction": {"text": "better"},
+        "preference": {"value": "this", "other_generation_id": "gen-2"},
+        "implicit": {"name": "copied"},
+        "retract": {"supersedes": UUID_B},
+        "supersede": {"supersedes": UUID_B, "value": False},
+    }
+    return {"kind": kind, "generation_id": "gen-1"} | needed[kind] | changes
+
+
+def row_of(body, claims=None, **options):
+    event = parse_event(body)
+    return to_event_row(event, claims, now_us=7, event_id=event.event_id or UUID_A, **options)
+
+
+def test_the_kinds_of_the_body_are_those_of_the_table():
+    assert typing.get_args(Kind) == FEEDBACK_KINDS
+
+
+@pytest.mark.parametrize("kind", FEEDBACK_KINDS)
+def test_every_kind_becomes_a_whole_row(kind):
+    row = row_of(make_body(kind, tags={"page": "home"}))
+    assert is_intact(row)
+    assert (row["kind"], row["generation_id"], row["event_id"]) == (kind, "gen-1", UUID_A)
+    assert row["tags"] == '{"page":"home"}'
+    assert row["name"] == ("copied" if kind == "implicit" else kind)
+
+
+@pytest.mark.parametrize(
+    ("body", "columns"),
+    [
+        (make_body("thumb", value=False, text="wrong"), {"value_bool": False, "text": "wrong"}),
+        (make_body("rating", value=5), {"value_num": 5.0, "value_bool": None}),
+        (make_body("label", value="off-topic"), {"value_str": "off-topic"}),
+        (make_body("preference", value="other"), {"value_str": "other", "other_generation_id": "gen-2"}),
+        (make_body("implicit", name="dwell", value=2.5), {"value_num": 2.5, "source_type": "implicit"}),
+        (
+            make_body("implicit", name="regenerated", other_generation_id="gen-2"),
+            {"other_generation_id": "gen-2", "value_num": None},
+        ),
+        (make_body("retract"), {"supersedes": UUID_B, "source_type": "human"}),
+        (make_body("supersede", value=None, text="new"), {"supersedes": UUID_B, "text": "new"}),
+    ],
+)
+def test_values_go_to_the_column_of_their_type(body, columns):
+    row = row_of(body)
+    assert {name: row[name] for name in columns} == columns
+
+
+def test_what_the_token_says_goes_into_the_row_and_the_client_cannot_say_it():
+    body = make_body()
+    del body["generation_id"]
+    row = row_of(body | {"feedback_token": "t"}, CLAIMS, tenant="someone else")
+    expected = {
+        "generation_id": "gen-1",
+        "tenant": "acme",
+        "model": "model",
+        "adapter": "adapter",
+        "arm": "arm",
+        "controls_hash": "abc",
+    }
+    assert {name: row[name] for name in expected} == expected
+    for name in ("tenant", "model", "adapter", "arm", "controls_hash", "source_type", "ts_server_us"):
+        with pytest.raises(InvalidRequest) as refused:
+            parse_event(make_body(**{name: "x"}))
+        assert refused.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ([], None),
+        ({}, "kind"),
+        (make_body(kind="thumb") | {"kind": "generation"}, "kind"),
+        (make_body(kind="thumb") | {"kind": "validator"}, "kind"),
+        (make_body(generation_id=None), "feedback_token"),
+        (make_body(feedback_token="t"), "generation_id"),
+        (make_body(generation_id="a/../b"), "generation_id"),
+        (make_body(value=1), "value"),
+        (make_body(value=None), "value"),
+        (make_body(value=[True]), "value"),
+        (make_body("rating", value=True), "value"),
+        (make_body("rating", value="4"), "value"),
+        (make_body("rating", value=0.99), "value"),
+        (make_body("rating", value=float("nan")), "value"),
+        (make_body("rating", value=10**400), "value"),
+        (make_body("label", value="x" * 65), "value"),
+        (make_body("label", value="  "), "value"),
+        (make_body("label", value="\ud800"), "value"),
+        (make_body("comment", text=None), "text"),
+        (make_body("comment", text=" \n"), "text"),
+        (make_body("comment", text="é" * 8193), "text"),
+        (make_body("comment", text="\udfff"), "text"),
+        (make_body("comment", value=1), "value"),
+        (make_body("preference", other_generation_id=None), "other_generation_id"),
+        (make_body("preference", other_generation_id="gen-1"), "other_generation_id"),
+        (make_body("preference", value="both"), "value"),
+        (make_body("thumb", other_generation_id="gen-2"), "other_generation_id"),
+        (make_body("implicit", name=None), "name"),
+        (make_body("implicit", name="stared"), "name"),
+        (make_body("implicit", name="dwell"), "value"),
+        (make_body("implicit", name="dwell", value=-1), "value"),
+        (make_body("implicit", value=1), "value"),
+        (make_body("implicit", text="x"), "text"),
+        (make_body("retract", supersedes=None), "supersedes"),
+        (make_body("retract", event_id=UUID_B), "supersedes"),
+        (make_body("retract", value=True), "value"),
+        (make_body("supersede", value=None), "value"),
+        (make_body("supersede", value=1e13), "value"),
+        (make_body("thumb", supersedes=UUID_B), "supersedes"),
+        (make_body(event_id="1"), "event_id"),
+        (make_body(event_id="{" + UUID_A + "}"), "event_id"),
+        (make_body(tags={"a": 1}), "tags.a"),
+        (make_body(tags={"a": "x" * 513}), "tags.a"),
+        (make_body(tags={"k" * 65: "x"}), "tags." + "k" * 65),
+        (make_body(tags={str(n): "" for n in range(17)}), "tags"),
+        (make_body(name="two words"), "name"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_by_the_name_of_its_field(body, param):
+    with pytest.raises(InvalidRequest) as refused:
+        parse_event(body)
+    assert refused.value.param == param
+    assert refused.value.http_status == 400
+    if isinstance(body, dict) and param is not None:
+        # The model alone refuses the same, naming the same field: nobody can go round the rules.
+        with pytest.raises(ValidationError) as direct:
+            FeedbackEvent.model_validate(body)
+        assert direct.value.errors()[0]["loc"][0] == param.split(".")[0]
+
+
+def test_limits_are_inclusive():
+    parse_event(make_body("comment", text="é" * 8192))
+    parse_event(make_body("label", value="x" * 64))
+    parse_event(make_body(tags={f"{n:064d}": "x" * 512 for n in range(16)}))
+    parse_event(make_body("rating", value=1))
+
+
+def test_a_rating_is_held_to_its_own_contract():
+    ratings = {"score": RatingContract(0.0, 1.0)}
+    assert parse_event(make_body("rating", name="score", value=0.5), ratings).value == 0.5
+    with pytest.raises(InvalidRequest, match="from 0 to 1"):
+        parse_event(make_body("rating", name="score", value=4), ratings)
+    assert parse_event(make_body("rating", value=4), ratings).value == 4
+
+
+def test_a_preference_with_itself_is_found_out_behind_a_token():
+    body = make_body("preference", other_generation_id="gen-1", feedback_token="t")
+    del body["generation_id"]
+    with pytest.raises(InvalidRequest, match="another answer"):
+        row_of(body, CLAIMS)
+
+
+def test_an_event_id_has_one_spelling_and_the_servers_are_in_order_of_time():
+    assert parse_event(make_body(event_id=UUID_A.upper())).event_id == UUID_A
+    made = [new_event_id() for _ in range(3)]
+    assert [event_id[14] for event_id in made] == ["7"] * 3
+    assert sorted(made) == made
+    assert parse_event(make_body(event_id=made[0])).event_id == made[0]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FeedbackEvent.model_fields)) | st.text(max_size=4), JSON))
+def test_any_json_is_an_event_or_an_invalid_request(changes):
+    try:
+        row = row_of(make_body() | changes)
+    except InvalidRequest:
+        return
+    assert is_intact(row)
+
+
+def test_a_generation_row_carries_its_records_as_json_and_counts_once():
+    row = generation_row(
+        generation_id="gen-1",
+        tenant="acme",
+        model="m",
+        prompt=[{"role": "user", "content": "hé"}],
+        answer="yes",
+        outcome="pass",
+        now_us=7,
+        controls={"depth": 50},
+        timings={"generate_s": 0.5},
+    )
+    assert is_intact(row)
+    assert row["event_id"] == row["generation_id"] == "gen-1"
+    assert row["prompt"] == '[{"content":"hé","role":"user"}]'
+    assert (row["controls"], row["timings"]) == ('{"depth":50}', '{"generate_s":0.5}')
