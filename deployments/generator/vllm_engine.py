@@ -1,0 +1,215 @@
+"""The real engine: vLLM's ``AsyncLLM`` behind the ``Engine`` protocol. The only module that imports vllm."""
+
+import json
+import math
+import os
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from deployments.generator.parent_death import children_die_with_this_process
+from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, Sampling, TokenDelta
+from graph.errors import ConfigurationError, InvalidRequest, Unavailable
+
+if TYPE_CHECKING:
+    from vllm.sampling_params import SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+_FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "repetition": "repetition"}
+
+
+class VllmEngine:
+    """See ``deployments/generator/engine.py`` for the contract.
+
+    Args:
+        model_path: A local folder or hub name.
+        model_id: The name that clients use.
+        engine_args: For ``AsyncEngineArgs``; wins over the defaults here.
+        environment: ``VLLM_*`` variables, set before vllm is imported.
+        metrics: Export the engine's own metrics through Ray (needs a Ray worker).
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        model_id: str,
+        engine_args: Mapping[str, Any],
+        environment: Mapping[str, str],
+        *,
+        metrics: bool = False,
+    ) -> None:
+        self._model_path = model_path
+        self._model_id = model_id
+        self._engine_args = dict(engine_args)
+        self._environment = {**_ENVIRONMENT, **environment}
+        self._metrics = metrics
+        self._llm: AsyncLLM | None = None
+        self._special_tokens: re.Pattern[str] | None = None
+
+    async def start(self) -> None:
+        """Loads the model; blocks this thread for as long as that takes (20-45 s on two cores)."""
+        os.environ.update(self._environment)
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        stat_loggers: list[Any] = []
+        if self._metrics:
+            from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
+
+            stat_loggers = [RayPrometheusStatLogger]
+        try:
+            args = AsyncEngineArgs(model=self._model_path, served_model_name=[self._model_id], **self._engine_args)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"engine.vllm.engine_args: {error}; see AsyncEngineArgs of the pinned vLLM for what is allowed",
+                param="engine.vllm.engine_args",
+            ) from error
+        with children_die_with_this_process():
+            # The usage context raises the default batch limits to those of a server (ray#55159).
+            self._llm = AsyncLLM.from_engine_args(
+                args, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=stat_loggers or None
+            )
+        specials = sorted(map(re.escape, self._llm.get_tokenizer().all_special_tokens), key=len, reverse=True)
+        self._special_tokens = re.compile("|".join(specials)) if specials else None
+
+    @property
+    def info(self) -> EngineInfo:
+        from vllm import __version__
+
+        return EngineInfo(self._model_id, "vllm", self._started.model_config.max_model_len, __version__)
+
+    async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenDelta, None]:
+        from vllm.exceptions import VLLMClientError
+        from vllm.renderers.params import ChatParams
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        llm = self._started
+        messages = [
+            {"role": "system" if m.role == "developer" else m.role, "content": self._plain(m.content)}
+            for m in job.messages
+        ]
+        try:
+            _, [prompt] = await llm.renderer.render_chat_async(
+                [messages],  # type: ignore[list-item]  # plain dicts of the same keys
+                ChatParams(chat_template_kwargs={"add_generation_prompt": True}),
+                prompt_extras={"cache_salt": job.cache_salt} if job.cache_salt else None,
+            )
+            outputs = llm.generate(
+                prompt,
+                _sampling_params(job.sampling, job.grammar),
+                f"{job.generation_id}-{job.attempt}",
+            )
+            # Closed here and now: left to the garbage collector, the engine would work on for nobody.
+            async with aclosing(outputs):
+                async for output in outputs:
+                    completion = output.outputs[0]
+                    reason = completion.finish_reason
+                    if reason in ("abort", "error"):
+                        raise Unavailable("The engine dropped this request; try again in a few seconds.")
+                    yield TokenDelta(
+                        text=completion.text,
+                        token_count=len(completion.token_ids),
+                        prompt_tokens=len(output.prompt_token_ids or ()),
+                        cached_tokens=output.num_cached_tokens or 0,
+                        finish_reason=None if reason is None else _FINISH_REASONS[reason],
+                        logprobs=tuple(
+                            _logprob_entry(chosen, row or {})
+                            for chosen, row in zip(
+                                completion.token_ids, completion.logprobs or (), strict=False
+                            )  # empty unless asked for
+                        ),
+                    )
+        except VLLMClientError as error:
+            raise _refused(error, llm.model_config.max_model_len) from error
+        except EngineDeadError as error:
+            raise Unavailable("The engine died under this request; it is being restarted.") from error
+
+    async def check_health(self) -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            await self._started.check_health()
+        except EngineDeadError as error:
+            raise Unavailable("The engine is dead; the replica must be replaced.") from error
+
+    def load(self) -> EngineLoad:
+        llm = self._started
+        return EngineLoad(llm.get_num_unfinished_requests(), llm.get_num_queued_tokens())
+
+    def shutdown(self) -> None:
+        if self._llm is not None:
+            self._llm.shutdown()
+            self._llm = None
+
+    @property
+    def _started(self) -> "AsyncLLM":
+        if self._llm is None:
+            raise Unavailable("The engine is not running; try again in a few seconds.", code="not_ready")
+        return self._llm
+
+    def _plain(self, content: str) -> str:
+        """Text that a caller wrote must not become control tokens such as the end-of-turn mark: break them up."""
+        if self._special_tokens is None:
+            return content
+        return self._special_tokens.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
+
+
+def _sampling_params(sampling: Sampling, grammar: Mapping[str, Any] | None) -> "SamplingParams":
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        max_tokens=sampling.max_tokens,
+        min_tokens=sampling.min_tokens,
+        seed=sampling.seed,
+        stop=list(sampling.stop) or None,
+        stop_token_ids=list(sampling.stop_token_ids) or None,
+        ignore_eos=sampling.ignore_eos,
+        logit_bias=dict(sampling.logit_bias) if sampling.logit_bias else None,
+        logprobs=sampling.top_logprobs,
+        structured_outputs=None if grammar is None else StructuredOutputsParams(structural_tag=json.dumps(grammar)),
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _logprob_entry(chosen: int, row: Mapping[int, Any]) -> dict[str, Any]:
+    """One token's logprobs in OpenAI's shape; vLLM adds the chosen token to the row when it is not among the top."""
+
+    def shown(logprob: Any) -> dict[str, Any]:
+        token = logprob.decoded_token or ""
+        # JSON has no -inf; OpenAI's API shows -9999 for what is as good as impossible.
+        value = logprob.logprob if math.isfinite(logprob.logprob) else -9999.0
+        return {"token": token, "logprob": value, "bytes": list(token.encode())}
+
+    ranked = sorted(row.items(), key=lambda item: item[1].rank or 0)
+    top = [shown(logprob) for token_id, logprob in ranked]
+    return {**shown(row[chosen]), "top_logprobs": top}
+
+
+def _refused(error: Exception, max_model_len: int) -> InvalidRequest:
+    """vLLM's refusal of a request in our words. Its text may hold the input, so only known cases are passed on."""
+    text = str(error)
+    if "maximum context length" in text:
+        found = re.search(r"contains (?:at least )?(\d+) input tokens", text)
+        size = found[1] if found else "more"
+        return InvalidRequest(
+            f"The prompt has {size} tokens; prompt and answer together may have {max_model_len}. Send fewer or "
+            "shorter messages.",
+            param="messages",
+            code="context_length_exceeded",
+        )
+    if "rammar" in text or "schema" in text:
+        return InvalidRequest(
+            "The engine cannot hold an answer to this schema; use plain JSON Schema types, bounds and enums.",
+            param="response_format.json_schema.schema",
+        )
+    return InvalidRequest("The engine refused a sampling parameter of this request; see the allowed ranges.")
