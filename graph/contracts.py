@@ -48,6 +48,8 @@ class Sampling:
     logit_bias: Mapping[int, float] | None = None
     top_logprobs: int | None = None
     """None: no logprobs; 0: only those of the chosen tokens."""
+    thinking_tokens: int | None = None
+    """How long a reasoning model may think; None: not said."""
 
 
 @dataclass(frozen=True, slots=True)

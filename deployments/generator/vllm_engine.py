@@ -176,6 +176,7 @@ def _sampling_params(sampling: Sampling, grammar: Mapping[str, Any] | None) -> "
         ignore_eos=sampling.ignore_eos,
         logit_bias=dict(sampling.logit_bias) if sampling.logit_bias else None,
         logprobs=sampling.top_logprobs,
+        thinking_token_budget=sampling.thinking_tokens,
         structured_outputs=None if grammar is None else StructuredOutputsParams(structural_tag=json.dumps(grammar)),
         output_kind=RequestOutputKind.DELTA,
     )

@@ -1,0 +1,139 @@
+"""Every setting of Rheostat, strict: an unknown key, a wrong type or an impossible value refuses to start.
+
+``AppArgs`` is ``applications[].args`` of a Serve configuration: a change there restarts every replica, engines
+included. The ``*Tunables`` are ``deployments[].user_config``: they change in place, through ``reconfigure``.
+Importing this module imports neither ray nor torch nor vllm.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from deployments.generator.simulated import SimulatedSettings
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+HOME_VARIABLE = "RHEOSTAT_HOME"
+"""Environment variable: the folder that relative paths start from. Default: the project's root."""
+
+
+def project_path(path: str) -> Path:
+    """``path`` itself when absolute (``~`` expanded), else below ``RHEOSTAT_HOME``."""
+    return Path(os.environ.get(HOME_VARIABLE, PROJECT_ROOT), Path(path).expanduser())
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(Strict):
+    """Which model is served, and under which name."""
+
+    id: str = "smollm2-135m-instruct"
+    """The name that clients send as ``model``."""
+    path: str | None = None
+    """A local folder or hub name. None: the packaged SmolLM2-135M-Instruct, prepared by ``make model``."""
+    capabilities: tuple[Literal["reasoning"], ...] = ()
+    """What the model can do that a control may need."""
+
+
+class VllmSettings(Strict):
+    """The vLLM engine. ``engine_args`` goes to ``AsyncEngineArgs`` as it is; vLLM refuses what it does not know."""
+
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    environment: dict[Annotated[str, Field(pattern=r"^VLLM_[A-Z0-9_]+$")], str] = Field(default_factory=dict)
+    """vLLM's own environment variables (``VLLM_*``), set before it is imported."""
+
+
+class EngineSettings(Strict):
+    """Which engine answers."""
+
+    kind: Literal["vllm", "simulated"] = "vllm"
+    vllm: VllmSettings = VllmSettings()
+    simulated: SimulatedSettings = SimulatedSettings()
+
+
+class AuthSettings(Strict):
+    """Who may call. Without a key file anyone who reaches the port may."""
+
+    keys_file: str | None = None
+    """One ``tenant sha256-of-the-key`` a line; ``python -m deployments.ingress.auth TENANT`` makes one."""
+
+
+class AppArgs(Strict):
+    """``args`` of the application: what a replica is built with."""
+
+    model: ModelSettings = ModelSettings()
+    engine: EngineSettings = EngineSettings()
+    auth: AuthSettings = AuthSettings()
+    controls_file: str = "configs/controls.yaml"
+    quality_file: str = "configs/quality.yaml"
+    data_dir: str = "data"
+    """Where the feedback log and the token key live."""
+    cors_origins: tuple[str, ...] = ()
+    """Browser origins that may call; empty: none."""
+    isolate_tenants: bool = True
+    """Salt the prefix cache by tenant, so that nobody learns from timings what others asked."""
+
+
+class IngressTunables(Strict):
+    """``user_config`` of Ingress."""
+
+    max_inflight_choices: PositiveInt = 256
+    """Answers in the making per ingress replica; beyond it: 429 with Retry-After."""
+    max_body_bytes: PositiveInt = 1 << 20
+    request_timeout_s: PositiveFloat = 120.0
+    """The deadline of a request; a client may shorten it by ``x-request-timeout-seconds``, never lengthen it."""
+    judge_timeout_s: PositiveFloat = 10.0
+    """An answer that the validator pool has not judged by then leaves as ``unvalidated``."""
+    delivery_reserve_s: PositiveFloat = 1.0
+    """Time kept back from a regeneration for formatting and recording."""
+    default_max_tokens: PositiveInt = 1024
+    """Of an answer when neither the caller nor a dial says how long."""
+    feedback_token_days: PositiveInt = 30
+    quality: dict[str, Any] | None = None
+    """The quality policy that streams are guarded by: give the same as Validator's. None: ``quality_file``."""
+
+    @model_validator(mode="after")
+    def _reserve_fits(self) -> "IngressTunables":
+        if self.delivery_reserve_s >= self.request_timeout_s:
+            raise ValueError(
+                f"delivery_reserve_s ({self.delivery_reserve_s}) must be below request_timeout_s "
+                f"({self.request_timeout_s})"
+            )
+        return self
+
+
+class ValidatorTunables(Strict):
+    """``user_config`` of Validator."""
+
+    quality: dict[str, Any] | None = None
+    """A whole quality policy in place of ``quality_file``; None: the file."""
+
+
+class FeedbackTunables(Strict):
+    """``user_config`` of FeedbackLog."""
+
+    queue_limit: PositiveInt = 10_000
+    """Rows that may wait for the disk; beyond it: 503 with Retry-After."""
+    segment_max_bytes: PositiveInt = 64 << 20
+    segment_max_rows: PositiveInt = 100_000
+    segment_max_age_s: PositiveFloat = 300.0
+    """Bounds how long analysis and training wait for a row."""
+
+
+class NoTunables(Strict):
+    """``user_config`` of a deployment that has none."""
+
+
+USER_CONFIGS: dict[str, type[Strict]] = {
+    "Ingress": IngressTunables,
+    "Generator": NoTunables,
+    "Validator": ValidatorTunables,
+    "Formatter": NoTunables,
+    "FeedbackLog": FeedbackTunables,
+}
+"""The graph's deployments by name, with the model of what changes in place."""
