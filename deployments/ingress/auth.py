@@ -1,0 +1,90 @@
+"""API keys: who calls. Only their SHA-256 is kept, and compared in constant time.
+
+``python -m deployments.ingress.auth TENANT`` prints a new key, once, and the line for the key file.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import sys
+from pathlib import Path
+
+from graph.errors import ConfigurationError, Unauthenticated
+
+PUBLIC_TENANT = "public"
+_LINE = re.compile(r"^(?P<tenant>[A-Za-z0-9_.-]{1,64})\s+(?P<digest>[0-9a-f]{64})$")
+
+
+class KeyRing:
+    """The keys of a file; empty when keys are not required."""
+
+    def __init__(self, tenants_by_digest: dict[str, str] | None) -> None:
+        self._tenants = tenants_by_digest
+
+    @classmethod
+    def load(cls, path: Path | None) -> "KeyRing":
+        """Reads ``path``; None lets everyone in as the public tenant.
+
+        Raises:
+            ConfigurationError: The file is missing, empty, or has a line of another form.
+        """
+        if path is None:
+            return cls(None)
+        try:
+            lines = path.read_text().splitlines()
+        except OSError as error:
+            raise ConfigurationError(f"auth.keys_file: {path} cannot be read ({error.strerror})") from None
+        tenants = {}
+        for number, line in enumerate(lines, 1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            found = _LINE.match(line.strip())
+            if found is None:
+                raise ConfigurationError(
+                    f"{path}:{number}: expected 'tenant sha256-of-the-key'; make one with "
+                    "python -m deployments.ingress.auth TENANT"
+                )
+            tenants[found["digest"]] = found["tenant"]
+        if not tenants:
+            raise ConfigurationError(f"{path} holds no key; remove auth.keys_file to serve without keys")
+        return cls(tenants)
+
+    @property
+    def required(self) -> bool:
+        return self._tenants is not None
+
+    def tenant_of(self, authorization: str | None) -> str:
+        """The tenant of an ``Authorization`` header.
+
+        Raises:
+            Unauthenticated: Keys are required and this is none of them.
+        """
+        if self._tenants is None:
+            return PUBLIC_TENANT
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise Unauthenticated("No API key was sent; send 'Authorization: Bearer YOUR_KEY'.")
+        digest = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).hexdigest()
+        tenant = None
+        for known, name in self._tenants.items():
+            # Every key is compared, so that the time tells nothing about which came near.
+            if hmac.compare_digest(known, digest):
+                tenant = name
+        if tenant is None:
+            raise Unauthenticated("The API key is not known; check it, or ask for a new one.")
+        return tenant
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 1 or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", argv[0]):
+        print("usage: python -m deployments.ingress.auth TENANT   (letters, digits, _ . -)", file=sys.stderr)
+        return 2
+    key = "rk-" + secrets.token_urlsafe(32)
+    print(f"key, shown once:      {key}", file=sys.stderr)
+    print(f"{argv[0]} {hashlib.sha256(key.encode()).hexdigest()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

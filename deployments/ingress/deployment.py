@@ -1,0 +1,84 @@
+"""The Ingress deployment: builds the service over the other deployments' handles and serves its routes."""
+
+from dataclasses import replace
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from deployments.controls.catalogue import load_catalogue
+from deployments.feedback.tokens import load_or_create_key
+from deployments.ingress.auth import KeyRing
+from deployments.ingress.handles import HandleStages
+from deployments.ingress.planning import ServiceFacts
+from deployments.ingress.routes import build_app
+from deployments.ingress.scrape import fetch, merge
+from deployments.ingress.service import ChatService
+from deployments.ingress.telemetry import RayTelemetry
+from deployments.validator.deployment import read_policy
+from graph.contracts import EngineInfo, LogAck
+from graph.settings import AppArgs, IngressTunables, project_path
+
+
+@serve.deployment(
+    name="Ingress",
+    # Admission is ours (max_inflight_choices), so that a refusal is a proper 429: Serve's bounds only stand behind it.
+    max_ongoing_requests=4096,
+    max_queued_requests=8192,
+    health_check_period_s=5,
+    graceful_shutdown_timeout_s=150,
+    graceful_shutdown_wait_loop_s=1,
+)
+@serve.ingress()
+class Ingress:
+    """Shell of ``ChatService`` and the routes."""
+
+    def __init__(
+        self,
+        args: dict[str, Any],
+        generator: DeploymentHandle[Any],
+        validator: DeploymentHandle[Any],
+        formatter: DeploymentHandle[Any],
+        feedback_log: DeploymentHandle[Any],
+    ) -> None:
+        self._args = AppArgs.model_validate(args)
+        self._stages = HandleStages(generator, validator, formatter, feedback_log)
+        self._token_key = load_or_create_key(project_path(self._args.data_dir) / "token.key")
+        self._facts = ServiceFacts(
+            catalogue=load_catalogue(project_path(self._args.controls_file)),
+            policy=read_policy(self._args, None),
+            tunables=IngressTunables(),
+            capabilities=frozenset(self._args.model.capabilities),
+            salt_key=self._token_key.secret if self._args.isolate_tenants else None,
+        )
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        tunables = IngressTunables.model_validate(user_config)
+        # One assignment: a request that is being planned sees all of the old or all of the new.
+        self._facts = replace(self._facts, tunables=tunables, policy=read_policy(self._args, tunables.quality))
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        keys_file = self._args.auth.keys_file
+        keys = KeyRing.load(None if keys_file is None else project_path(keys_file))
+        service = ChatService(self._stages, self.facts, self.engine_info, self._token_key, RayTelemetry())
+        # Serve tells the request id itself: the client's, or the one that it made and put into the request.
+        return build_app(service, self, keys, self._token_key, self._args.cors_origins, tells_request_id=False)
+
+    def facts(self) -> ServiceFacts:
+        return self._facts
+
+    async def engine_info(self) -> EngineInfo:
+        return await self._stages.engine_info()
+
+    async def check_ready(self) -> None:
+        await self._stages.check_ready()
+
+    async def append(self, row: dict[str, Any]) -> LogAck:
+        return await self._stages.append(row)
+
+    async def metrics(self) -> str:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        pages = await fetch(f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes)
+        return merge(pages)

@@ -1,0 +1,244 @@
+"""From a parsed chat request to the plans that the pipeline carries out. Pure: clock and ids come as arguments."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from deployments.controls.catalogue import Catalogue
+from deployments.controls.compiler import CallerSampling, CompiledControls, compile_controls
+from deployments.controls.request import ControlsRequest, resolve
+from deployments.controls.schema_guard import check_schema
+from deployments.ingress.openai_schema import ChatRequest, JsonObjectFormat, JsonSchemaFormat
+from deployments.validator.policy import QualityPolicy
+from graph.contracts import CheckContext, EngineInfo, GenerationJob, Message, Sampling
+from graph.errors import InvalidRequest, NotFound
+from graph.moves import Plan
+from graph.settings import IngressTunables
+
+THINKING_TOKENS = {"none": 0, "low": 512, "high": 4096}
+"""The thinking budget by the switch ``reasoning``, on models that have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and under which request id."""
+
+    tenant: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """What a plan depends on besides the request; swapped as a whole when the configuration changes."""
+
+    catalogue: Catalogue
+    policy: QualityPolicy
+    tunables: IngressTunables
+    capabilities: frozenset[str]
+    salt_key: bytes | None
+    """Keys the tenants' prefix-cache salts; None: one cache for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A request that was accepted: one plan a choice."""
+
+    compiled: CompiledControls
+    plans: tuple[Plan, ...]
+    messages: tuple[Message, ...]
+    """The conversation as the caller sent it."""
+
+    @property
+    def controls_hash(self) -> str:
+        """Groups answers by what was asked of them, in the log and in feedback tokens."""
+        receipt = self.compiled.receipt
+        asked = {kind: {name: knob["value"] for name, knob in receipt[kind].items()} for kind in ("lp", "ls")}
+        return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def plan_request(
+    request: ChatRequest,
+    caller: Caller,
+    facts: ServiceFacts,
+    engine: EngineInfo,
+    generation_ids: tuple[str, ...],
+    now: float,
+    timeout_s: float,
+) -> Planned:
+    """Checks what only the whole request shows, compiles the controls and lays out one plan a choice.
+
+    Args:
+        generation_ids: One for each of ``request.choices``.
+        now: Seconds on the pipeline's clock.
+        timeout_s: Seconds until the deadline.
+
+    Raises:
+        NotFound: Another model than the one that is served.
+        InvalidRequest: See the message.
+    """
+    if request.model != engine.model:
+        raise NotFound(
+            f"The model {request.model[:80]!r} is not served here; this service has {engine.model!r}.",
+            param="model",
+            code="model_not_found",
+        )
+    messages = tuple(Message(message.role, message.text) for message in request.messages)
+    compiled = compile_request(request, messages, facts, engine)
+    context = CheckContext(
+        prompt=next((m.content for m in reversed(messages) if m.role == "user"), ""),
+        system="\n".join(m.content for m in messages if m.role in ("system", "developer")),
+        known_text="\n".join(m.content for m in compiled.messages if m.role not in ("system", "developer")),
+        caller_limited=request.token_limit is not None or bool(request.ignore_eos),
+        language=compiled.language,
+        answer_format=compiled.answer_format,
+        json_schema=compiled.json_schema,
+    )
+    deadline = now + timeout_s
+    reserve = min(facts.tunables.delivery_reserve_s, timeout_s / 2)
+    plans = tuple(
+        Plan(
+            job=GenerationJob(
+                generation_id=generation_id,
+                attempt=0,
+                messages=compiled.messages,
+                sampling=_choice_sampling(compiled, index, facts),
+                grammar=compiled.grammar,
+                cache_salt=_cache_salt(facts.salt_key, caller.tenant),
+            ),
+            context=context,
+            answer_format=compiled.answer_format,
+            rendering=compiled.rendering,
+            streaming=bool(request.stream),
+            deadline=deadline,
+            # A second attempt takes about as long as the first; past the middle it would not be done in time.
+            regenerate_before=now + (timeout_s - reserve) / 2,
+            regenerate_until=deadline - reserve,
+            fallback_text=facts.policy.fallback_text,
+            refusal_text=facts.policy.refusal_text,
+            record=_record(generation_id, index, request, caller, compiled, messages, engine),
+        )
+        for index, generation_id in enumerate(generation_ids)
+    )
+    return Planned(compiled, plans, messages)
+
+
+def compile_request(
+    request: ChatRequest, messages: tuple[Message, ...], facts: ServiceFacts, engine: EngineInfo
+) -> CompiledControls:
+    """The controls of ``request`` compiled against the catalogue; also the body of a preview."""
+    controls = request.controls or ControlsRequest()
+    schema: Mapping[str, Any] | None = None
+    match request.response_format:
+        case JsonSchemaFormat(json_schema=spec):
+            check_schema(spec.schema_)
+            schema = spec.schema_
+        case JsonObjectFormat():
+            schema = {"type": "object"}
+    if schema is not None:
+        asked_format = controls.ls.get("format", "json")
+        if asked_format != "json":
+            raise InvalidRequest(
+                f"response_format asks for JSON and controls.ls.format for {asked_format!r}; send one of them.",
+                param="controls.ls.format",
+            )
+        controls = controls.model_copy(update={"ls": {**controls.ls, "format": "json"}})
+    limit, context = request.token_limit, engine.max_model_len
+    if limit is not None and limit > context:
+        field = "max_tokens" if request.max_tokens is not None else "max_completion_tokens"
+        raise InvalidRequest(
+            f"{field} is {limit}; prompt and answer together have {context} tokens here, so send at most {context}.",
+            param=field,
+        )
+    if (request.min_tokens or 0) > (limit or context):
+        raise InvalidRequest(
+            f"min_tokens is {request.min_tokens}, more than the {limit or context} tokens that the answer may have.",
+            param="min_tokens",
+        )
+    bias = _logit_bias(request)
+    resolved = resolve(facts.catalogue, controls, facts.capabilities)
+    compiled = compile_controls(
+        resolved,
+        facts.catalogue,
+        messages,
+        CallerSampling(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=None if request.top_k is None else max(request.top_k, 0),
+            min_p=request.min_p,
+            presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty,
+            repetition_penalty=request.repetition_penalty,
+            max_tokens=limit,
+            min_tokens=request.min_tokens,
+            seed=request.seed,
+            stop=(request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ()) or None,
+            stop_token_ids=tuple(request.stop_token_ids or ()) or None,
+            ignore_eos=request.ignore_eos,
+            logit_bias=bias,
+            top_logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        ),
+        json_schema=schema,
+        max_context=context,
+    )
+    if request.stream and not _is_streamable(compiled):
+        raise InvalidRequest(
+            f"controls.render={compiled.rendering!r} needs the whole answer and cannot be streamed; send stream=false, "
+            f"or leave render out.",
+            param="controls.render",
+        )
+    return compiled
+
+
+def _is_streamable(compiled: CompiledControls) -> bool:
+    """HTML, and JSON made of prose, are rendered from the whole answer."""
+    return compiled.rendering in ("text", "markdown") or compiled.rendering == compiled.answer_format
+
+
+def _choice_sampling(compiled: CompiledControls, index: int, facts: ServiceFacts) -> Sampling:
+    sampling = compiled.sampling
+    if sampling.seed is not None and index:
+        # The same seed for each choice would give the same answer n times.
+        sampling = replace(sampling, seed=(sampling.seed + index) % 2**63)
+    if sampling.max_tokens is None:
+        sampling = replace(sampling, max_tokens=facts.tunables.default_max_tokens)
+    if "reasoning" in facts.capabilities:
+        sampling = replace(sampling, thinking_tokens=THINKING_TOKENS[compiled.reasoning or "none"])
+    return sampling
+
+
+def _logit_bias(request: ChatRequest) -> dict[int, float] | None:
+    if not request.logit_bias:
+        return None
+    try:
+        return {int(token): bias for token, bias in request.logit_bias.items()}
+    except ValueError:
+        raise InvalidRequest("logit_bias maps token ids (whole numbers) to -100..100.", param="logit_bias") from None
+
+
+def _cache_salt(key: bytes | None, tenant: str) -> str | None:
+    return None if key is None else hmac.new(key, tenant.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _record(
+    generation_id: str,
+    index: int,
+    request: ChatRequest,
+    caller: Caller,
+    compiled: CompiledControls,
+    messages: tuple[Message, ...],
+    engine: EngineInfo,
+) -> dict[str, Any]:
+    """What the log says of the request itself; the pipeline adds the answer."""
+    return {
+        "generation_id": generation_id,
+        "tenant": caller.tenant,
+        "model": engine.model,
+        "prompt": [{"role": m.role, "content": m.content} for m in messages],
+        "controls": compiled.receipt,
+        "versions": {"engine": f"{engine.engine} {engine.version}"},
+        "extra": {"request_id": caller.request_id, "choice": index, "stream": bool(request.stream)},
+    }

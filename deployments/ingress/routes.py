@@ -1,0 +1,261 @@
+"""The HTTP surface: every route, its order of checks, and the two error paths. Works over any ASGI server.
+
+What is not listed here does not exist: the engine's own HTTP application is never mounted.
+"""
+
+import logging
+import random
+import re
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.controls.catalogue import describe
+from deployments.controls.preview import preview
+from deployments.feedback.tokens import SigningKey
+from deployments.ingress.auth import KeyRing
+from deployments.ingress.bodies import parse, read_json
+from deployments.ingress.envelopes import error_body, error_headers
+from deployments.ingress.feedback import feedback_row
+from deployments.ingress.openai_schema import ChatRequest
+from deployments.ingress.planning import Caller, ServiceFacts, compile_request
+from deployments.ingress.service import ChatService, StreamCut
+from graph.contracts import EngineInfo, LogAck
+from graph.contracts import Message as Turn
+from graph.errors import InternalError, MethodNotAllowed, NotFound, RheostatError
+from graph.ids import new_id
+
+logger = logging.getLogger(__name__)
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+_STARTED = int(time.time())
+
+
+class Backend(Protocol):
+    """What the routes need besides the chat service."""
+
+    def facts(self) -> ServiceFacts: ...
+    async def engine_info(self) -> EngineInfo: ...
+    async def check_ready(self) -> None: ...
+    async def append(self, row: dict[str, Any]) -> LogAck: ...
+    async def metrics(self) -> str: ...
+
+
+def build_app(
+    service: ChatService,
+    backend: Backend,
+    keys: KeyRing,
+    token_key: SigningKey,
+    cors_origins: tuple[str, ...] = (),
+    *,
+    tells_request_id: bool = True,
+) -> FastAPI:
+    """The whole HTTP application.
+
+    Args:
+        tells_request_id: Put ``x-request-id`` on every answer; False where the server around it does so already.
+    """
+    app = FastAPI(title="Rheostat", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(_routes(service, backend, keys, token_key))
+    rng = random.Random()
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RheostatError)
+        return _json(error_body(error), error.http_status, error_headers(error, rng))
+
+    async def no_route(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        path, method = request.url.path[:200], request.method
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            refused: RheostatError = MethodNotAllowed(f"{path} does not take {method}; it takes {allowed}.")
+            response = await refuse(request, refused)
+            response.headers["Allow"] = allowed
+            return response
+        return await refuse(request, NotFound(f"There is nothing at {path!r}.", code="unknown_url"))
+
+    app.add_exception_handler(RheostatError, refuse)
+    app.add_exception_handler(HTTPException, no_route)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    app.add_middleware(RequestIds, tells=tells_request_id)
+    return app
+
+
+def _routes(service: ChatService, backend: Backend, keys: KeyRing, token_key: SigningKey) -> APIRouter:
+    router = APIRouter()
+
+    def caller_of(request: Request) -> Caller:
+        return Caller(keys.tenant_of(request.headers.get("authorization")), request.state.request_id)
+
+    async def body(request: Request) -> Any:
+        limit = backend.facts().tunables.max_body_bytes
+        return await read_json(request.stream(), request.headers, limit)
+
+    @router.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        caller = caller_of(request)
+        asked = parse(ChatRequest, await body(request))
+        timeout_s = _timeout(request.headers)
+        if not asked.stream:
+            return _json(await service.complete(asked, caller, timeout_s))
+        frames = service.stream(asked, caller, timeout_s)
+        # Peeked, because an error before the first byte can still become a status.
+        return EventStream(await anext(frames), frames)
+
+    @router.get("/v1/models")
+    async def models(request: Request) -> Response:
+        caller_of(request)
+        return _json({"object": "list", "data": [_model(await backend.engine_info())]})
+
+    @router.get("/v1/models/{model_id:path}")
+    async def model(request: Request, model_id: str) -> Response:
+        caller_of(request)
+        engine = await backend.engine_info()
+        if model_id != engine.model:
+            raise NotFound(
+                f"The model {model_id[:80]!r} is not served here; this service has {engine.model!r}.",
+                param="model",
+                code="model_not_found",
+            )
+        return _json(_model(engine))
+
+    @router.get("/v1/controls")
+    async def controls(request: Request) -> Response:
+        caller_of(request)
+        facts = backend.facts()
+        return _json(describe(facts.catalogue, facts.capabilities))
+
+    @router.post("/v1/controls/preview")
+    async def controls_preview(request: Request) -> Response:
+        caller_of(request)
+        value = await body(request)
+        engine = await backend.engine_info()
+        if isinstance(value, dict):
+            # A preview needs neither; a whole chat request previews as it is.
+            value = {"model": engine.model, "messages": [{"role": "user", "content": "…"}], **value}
+        asked = parse(ChatRequest, value)
+        turns = tuple(Turn(message.role, message.text) for message in asked.messages)
+        return _json(preview(compile_request(asked, turns, backend.facts(), engine)))
+
+    @router.post("/v1/feedback")
+    async def feedback(request: Request) -> Response:
+        # The token alone is enough: it is safe in a browser, and says whose answer this is.
+        row = feedback_row(await body(request), keys, request.headers.get("authorization"), token_key, time.time())
+        ack = await backend.append(row)
+        return _json({"event_id": ack.event_id, "durable": True, "duplicate": ack.duplicate})
+
+    @router.get("/health")
+    async def health() -> Response:
+        return Response(status_code=200)
+
+    @router.get("/ready")
+    async def ready() -> Response:
+        await backend.check_ready()
+        return _json({"status": "ready"})
+
+    @router.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        caller_of(request)
+        return Response(await backend.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router
+
+
+class EventStream(Response):
+    """Frames as they come; a StreamCut leaves the connection without its terminating chunk."""
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(
+            media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        )
+        del self.headers["content-length"]
+        self._first = first
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._rest) as rest:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for piece in rest:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class RequestIds:
+    """Gives each request its id, on every answer, and turns what nobody caught into a 500 with that id.
+
+    A client's own id is echoed and logged when it is harmless; it is never used inside.
+    """
+
+    def __init__(self, app: ASGIApp, tells: bool) -> None:
+        self._app = app
+        self._tells = tells
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        text = given.decode("latin-1")
+        request_id = text if _REQUEST_ID.match(text) else new_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+        has_started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal has_started
+            if message["type"] == "http.response.start":
+                has_started = True
+                if self._tells:
+                    message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except StreamCut:
+            raise
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            if has_started:
+                raise
+            error = InternalError(f"The service failed on this request; quote {request_id} when you report it.")
+            response = _json(error_body(error), 500, error_headers(error, random.Random()))
+            await response(scope, receive, send_with_id)
+
+
+def _model(engine: EngineInfo) -> dict[str, Any]:
+    """``root`` is there for vLLM's benchmark tool, which fails without it."""
+    return {
+        "id": engine.model,
+        "object": "model",
+        "created": _STARTED,
+        "owned_by": "rheostat",
+        "root": engine.model,
+        "parent": None,
+        "max_model_len": engine.max_model_len,
+    }
+
+
+def _timeout(headers: Mapping[str, str]) -> float | None:
+    """A client's own time limit. Ray Serve answers the same header itself, in plain text: we must be first."""
+    try:
+        seconds = float(headers.get("x-request-timeout-seconds", ""))
+    except ValueError:
+        return None
+    return max(seconds / 2, seconds - 0.25) if seconds > 0 else None
+
+
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, dict(headers or {}), "application/json")

@@ -1,0 +1,272 @@
+"""What the routes call: admission, one life per choice, and the answer as JSON or as frames. No HTTP, no Ray."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.controls.measure import measure
+from deployments.feedback.tokens import SigningKey, TokenClaims, sign
+from deployments.formatter.plain_stream import PlainStream
+from deployments.ingress.envelopes import (
+    DONE,
+    ChunkWriter,
+    CompletionHead,
+    completion,
+    error_body,
+    frame,
+    usage_json,
+)
+from deployments.ingress.openai_schema import ChatRequest
+from deployments.ingress.planning import Caller, Planned, ServiceFacts, plan_request
+from deployments.ingress.telemetry import RequestFacts, Telemetry
+from deployments.validator.guard import StreamGuard
+from deployments.validator.policy import decide_last_resort
+from graph.contracts import EngineInfo
+from graph.errors import Overloaded, RheostatError
+from graph.ids import new_id
+from graph.lifecycle import RequestLife
+from graph.moves import Answer, End, Plan, Release
+from graph.pipeline import Clock, Stages, Timings, live
+from graph.quality import quality_of
+
+logger = logging.getLogger(__name__)
+VERSION = "0.1.0"
+
+
+class StreamCut(Exception):
+    """Raised after an error frame, so that the connection closes uncleanly: a cut answer must never look whole."""
+
+
+class WallClock:
+    """The event loop's clock."""
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def timeout_at(self, when: float) -> asyncio.Timeout:
+        return asyncio.timeout_at(when)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """One choice while it is being made."""
+
+    plan: Plan
+    life: RequestLife
+    timings: Timings
+
+
+class ChatService:
+    """Answers chat requests.
+
+    Args:
+        stages: The other deployments.
+        facts: Read anew for each request, so that a new configuration applies to the next one.
+        engine_info: Raises Unavailable while no generator is up.
+        token_key: Signs feedback tokens.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        facts: Callable[[], ServiceFacts],
+        engine_info: Callable[[], Awaitable[EngineInfo]],
+        token_key: SigningKey,
+        telemetry: Telemetry,
+        clock: Clock | None = None,
+    ) -> None:
+        self._stages = stages
+        self._facts = facts
+        self._engine_info = engine_info
+        self._token_key = token_key
+        self._telemetry = telemetry
+        self._clock = clock or WallClock()
+        self._inflight = 0
+
+    async def complete(self, request: ChatRequest, caller: Caller, timeout_s: float | None) -> dict[str, Any]:
+        """A whole chat completion; raises a RheostatError instead of a partial one."""
+        with self._admit(request.choices):
+            planned, engine = await self._plan(request, caller, timeout_s)
+            lives = [self._start(plan) for plan in planned.plans]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._finish(running)) for running in lives]
+            except ExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+            answers = [task.result() for task in tasks]
+            vendor = [
+                self._vendor(planned, running, answer, caller, engine)
+                for running, answer in zip(lives, answers, strict=True)
+            ]
+            return completion(_head(planned, engine), answers, vendor)
+
+    async def stream(
+        self, request: ChatRequest, caller: Caller, timeout_s: float | None
+    ) -> AsyncGenerator[bytes, None]:
+        """The frames of a streamed completion.
+
+        An error before the first frame is raised as it is, for it can still become a status; later it becomes an
+        error frame and then StreamCut.
+        """
+        with self._admit(request.choices):
+            planned, engine = await self._plan(request, caller, timeout_s)
+            lives = [self._start(plan) for plan in planned.plans]
+            options = request.stream_options
+            wants_usage = options is not None and options.include_usage
+            continuous = options is not None and options.continuous_usage_stats
+            chunks = ChunkWriter(_head(planned, engine), null_usage=wants_usage)
+            answers: list[Answer] = []
+            has_started = False
+            async with aclosing(self._merged(lives)) as moves:
+                async for index, move in moves:
+                    match move:
+                        case Release(text, logprobs):
+                            usage = usage_json([lives[index].life.usage]) if continuous else None
+                            has_started = True
+                            yield chunks.text(index, text, logprobs, usage)
+                        case End(answer=Answer() as answer):
+                            answers.append(answer)
+                            has_started = True
+                            vendor = self._vendor(planned, lives[index], answer, caller, engine)
+                            yield chunks.finish(index, answer, vendor)
+                        case End(error=RheostatError() as error):
+                            if not has_started:
+                                raise error
+                            yield frame(error_body(error))
+                            raise StreamCut(error.code)
+            if wants_usage:
+                yield chunks.usage(usage_json([answer.usage for answer in answers]))
+            yield DONE
+
+    @property
+    def inflight_choices(self) -> int:
+        return self._inflight
+
+    @contextmanager
+    def _admit(self, choices: int) -> Iterator[None]:
+        limit = self._facts().tunables.max_inflight_choices
+        if self._inflight + choices > limit:
+            raise Overloaded(f"{self._inflight} answers are in the making, the limit is {limit}; try again soon.")
+        self._inflight += choices
+        try:
+            yield
+        finally:
+            self._inflight -= choices
+
+    async def _plan(self, request: ChatRequest, caller: Caller, timeout_s: float | None) -> tuple[Planned, EngineInfo]:
+        facts = self._facts()
+        engine = await self._engine_info()
+        limit = facts.tunables.request_timeout_s
+        planned = plan_request(
+            request,
+            caller,
+            facts,
+            engine,
+            tuple(new_id() for _ in range(request.choices)),
+            self._clock.now(),
+            limit if timeout_s is None else min(limit, timeout_s),
+        )
+        return planned, engine
+
+    def _start(self, plan: Plan) -> _Running:
+        policy = self._facts().policy
+        life = RequestLife(
+            plan,
+            lambda: StreamGuard(plan.context, policy),
+            PlainStream if _strips_marks(plan) else None,
+            lambda verdict: decide_last_resort(verdict, policy),
+        )
+        return _Running(plan, life, Timings(self._clock.now()))
+
+    async def _moves(self, running: _Running) -> AsyncGenerator[Release | End, None]:
+        """One life to its end, observed."""
+        end: End | None = None
+        judge_timeout_s = self._facts().tunables.judge_timeout_s
+        stream = live(running.life, running.plan, self._stages, self._clock, running.timings, judge_timeout_s)
+        try:
+            async with aclosing(stream) as moves:
+                async for move in moves:
+                    if isinstance(move, End):
+                        end = move
+                    yield move
+        finally:
+            self._telemetry.observe(RequestFacts.of(running.plan, running.life, end, running.timings))
+
+    async def _finish(self, running: _Running) -> Answer:
+        async with aclosing(self._moves(running)) as moves:
+            async for move in moves:
+                if isinstance(move, End):
+                    if move.answer is not None:
+                        return move.answer
+                    assert move.error is not None
+                    raise move.error
+        raise AssertionError("a life ended without an End")
+
+    async def _merged(self, lives: list[_Running]) -> AsyncGenerator[tuple[int, Release | End], None]:
+        """The moves of all choices as they come; stops at the first error."""
+        if len(lives) == 1:
+            async with aclosing(self._moves(lives[0])) as moves:
+                async for move in moves:
+                    yield 0, move
+            return
+        queue: asyncio.Queue[tuple[int, Release | End]] = asyncio.Queue(maxsize=64)
+
+        async def pump(index: int, running: _Running) -> None:
+            async with aclosing(self._moves(running)) as moves:
+                async for move in moves:
+                    await queue.put((index, move))
+
+        tasks = [asyncio.create_task(pump(index, running)) for index, running in enumerate(lives)]
+        try:
+            open_choices = len(tasks)
+            while open_choices:
+                index, move = await queue.get()
+                open_choices -= isinstance(move, End)
+                yield index, move
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _vendor(
+        self, planned: Planned, running: _Running, answer: Answer, caller: Caller, engine: EngineInfo
+    ) -> dict[str, Any]:
+        """The ``rheostat`` object of one answer."""
+        generation_id = running.plan.job.generation_id
+        days = self._facts().tunables.feedback_token_days
+        claims = TokenClaims(
+            generation_id=generation_id,
+            tenant=caller.tenant,
+            model=engine.model,
+            adapter=None,
+            arm=None,
+            controls_hash=planned.controls_hash,
+            expires_at=int(time.time()) + days * 86_400,
+        )
+        return {
+            "generation_id": generation_id,
+            "engine": engine.engine,
+            "controls": {**planned.compiled.receipt, "measured": measure(answer.text)},
+            "quality": quality_of(answer),
+            "feedback_token": sign(claims, self._token_key),
+            "attempts": answer.attempts,
+            "discarded_tokens": answer.usage.discarded_tokens,
+        }
+
+
+def _strips_marks(plan: Plan) -> bool:
+    """Whether released text loses its Markdown marks on the way; in JSON, ``*`` and ``_`` are the answer's own."""
+    return plan.streaming and plan.rendering == "text" and plan.answer_format != "json"
+
+
+def _head(planned: Planned, engine: EngineInfo) -> CompletionHead:
+    return CompletionHead(
+        id=f"chatcmpl-{planned.plans[0].job.generation_id}",
+        created=int(time.time()),
+        model=engine.model,
+        system_fingerprint=f"rheostat-{VERSION}-{engine.engine}-{engine.version}",
+    )

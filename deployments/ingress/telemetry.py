@@ -1,0 +1,92 @@
+"""What is measured of each request, and where it goes. Observed once a request, never per token."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from graph.lifecycle import RequestLife
+from graph.moves import End, Plan
+from graph.pipeline import Timings
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """One choice after its end. Times in seconds."""
+
+    ending: str
+    outcome: str
+    error_code: str
+    streamed: bool
+    attempts: int
+    prompt_tokens: int
+    completion_tokens: int
+    discarded_tokens: int
+    first_release_s: float | None
+    total_s: float
+    phases_s: dict[str, float]
+
+    @classmethod
+    def of(cls, plan: Plan, life: RequestLife, end: End | None, timings: Timings) -> "RequestFacts":
+        answer = end.answer if end else None
+        usage = answer.usage if answer else life.usage
+        first = timings.first_release
+        return cls(
+            ending=life.ending or "silent",
+            outcome=answer.outcome if answer else "none",
+            error_code=end.error.code if end and end.error else "none",
+            streamed=plan.streaming,
+            attempts=answer.attempts if answer else 1,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            discarded_tokens=usage.discarded_tokens,
+            first_release_s=None if first is None else first - timings.started,
+            total_s=sum(timings.marks.values()),
+            phases_s=dict(timings.marks),
+        )
+
+
+class Telemetry(Protocol):
+    """Takes facts; never raises, never blocks."""
+
+    def observe(self, facts: RequestFacts) -> None: ...
+
+
+class RayTelemetry:
+    """Facts as Ray metrics, which each node's exporter publishes with the prefix ``ray_``."""
+
+    _SECONDS: ClassVar[list[float]] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
+
+    def __init__(self) -> None:
+        from ray.serve.metrics import Counter, Histogram
+
+        self._requests = Counter(
+            "rheostat_requests_total",
+            description="Choices by how they ended.",
+            tag_keys=("ending", "outcome", "error", "streamed"),  # type: ignore[arg-type]  # ray says tuple[str]
+        )
+        self._tokens = Counter("rheostat_tokens_total", description="Tokens by kind.", tag_keys=("kind",))
+        self._first = Histogram(
+            "rheostat_first_release_seconds", description="Until the first text left.", boundaries=self._SECONDS
+        )
+        self._phases = Histogram(
+            "rheostat_phase_seconds",
+            description="Time in each phase of a request.",
+            boundaries=self._SECONDS,
+            tag_keys=("phase",),
+        )
+
+    def observe(self, facts: RequestFacts) -> None:
+        tags: dict[str, Any] = {
+            "ending": facts.ending,
+            "outcome": facts.outcome,
+            "error": facts.error_code,
+            "streamed": str(facts.streamed).lower(),
+        }
+        self._requests.inc(1, tags=tags)
+        for kind in ("prompt", "completion", "discarded"):
+            count = getattr(facts, f"{kind}_tokens")
+            if count:
+                self._tokens.inc(count, tags={"kind": kind})
+        if facts.first_release_s is not None:
+            self._first.observe(facts.first_release_s)
+        for phase, seconds in facts.phases_s.items():
+            self._phases.observe(seconds, tags={"phase": phase})

@@ -1,0 +1,177 @@
+"""Checks a Serve configuration the way Ray does not: every unknown or misspelt key, by its path.
+
+``python -m graph.check_config FILE`` prints one line a fault and exits with 1; with 0 when there is none. Ray Serve
+ignores keys that it does not know (``max_ongoing_request``, ``http_option``), so a typo silently keeps a default.
+"""
+
+import difflib
+import sys
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from graph.errors import ConfigurationError
+from graph.settings import USER_CONFIGS, AppArgs, project_path
+
+IMPORT_PATH = "graph.app:build"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys; here the second is a fault."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def faults_of(path: Path) -> list[str]:
+    """One text a fault, ``path.to.key: what is wrong; what is allowed``; empty when the file is good.
+
+    Also loads the catalogue and the policy that ``args`` name, so that a deploy cannot fail on them.
+    """
+    try:
+        value = yaml.load(path.read_text(), _UniqueKeyLoader)
+    except OSError as error:
+        return [f"{path}: cannot be read ({error.strerror})"]
+    except yaml.YAMLError as error:
+        return [f"{path}: not YAML: {' '.join(str(error).split())}"]
+    if not isinstance(value, dict):
+        return [f"{path}: expected a mapping with 'applications'"]
+    return list(_faults(value))
+
+
+def _faults(config: dict[str, Any]) -> Iterator[str]:
+    from ray.serve.schema import ServeDeploySchema
+
+    yield from _unknown_keys(config, ServeDeploySchema, "")
+    stripped = {key: value for key, value in config.items() if key in ServeDeploySchema.model_fields}
+    try:
+        ServeDeploySchema.model_validate(stripped)
+    except ValidationError as error:
+        yield from _validation_faults(error, "")
+    applications = config.get("applications")
+    if not isinstance(applications, list):
+        return
+    for index, application in enumerate(applications):
+        if isinstance(application, dict):
+            yield from _application_faults(application, f"applications.{index}")
+
+
+def _application_faults(application: dict[str, Any], where: str) -> Iterator[str]:
+    found = application.get("import_path")
+    if found != IMPORT_PATH:
+        yield f"{where}.import_path: is {found!r}, expected {IMPORT_PATH!r}"
+        return
+    try:
+        args = AppArgs.model_validate(application.get("args") or {})
+    except ValidationError as error:
+        yield from _validation_faults(error, f"{where}.args.", AppArgs)
+    else:
+        yield from _file_faults(args, f"{where}.args")
+    for index, deployment in enumerate(application.get("deployments") or ()):
+        here = f"{where}.deployments.{index}"
+        name = deployment.get("name") if isinstance(deployment, dict) else None
+        if name not in USER_CONFIGS:
+            yield f"{here}.name: {name!r} is no deployment of the graph{_hint(str(name), USER_CONFIGS)}"
+            continue
+        model = USER_CONFIGS[name]
+        try:
+            model.model_validate(deployment.get("user_config") or {})
+        except ValidationError as error:
+            yield from _validation_faults(error, f"{here}.user_config.", model)
+
+
+def _file_faults(args: AppArgs, where: str) -> Iterator[str]:
+    from deployments.controls.catalogue import load_catalogue
+    from deployments.validator.policy import load_policy
+
+    for key, name, load in (
+        ("controls_file", args.controls_file, load_catalogue),
+        ("quality_file", args.quality_file, load_policy),
+    ):
+        try:
+            load(project_path(name))
+        except ConfigurationError as error:
+            yield f"{where}.{key}: {error.message}"
+
+
+def _validation_faults(error: ValidationError, prefix: str, model: type[BaseModel] | None = None) -> Iterator[str]:
+    for fault in error.errors(include_url=False, include_input=False):
+        path = prefix + ".".join(map(str, fault["loc"]))
+        if fault["type"] == "extra_forbidden":
+            known = _fields_at(model, fault["loc"][:-1]) if model else ()
+            yield f"{path}: unknown key{_hint(str(fault['loc'][-1]), known)}"
+        else:
+            yield f"{path}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _unknown_keys(value: Any, model: type[BaseModel], where: str) -> Iterator[str]:
+    """Keys of ``value`` that ``model`` does not have, and so on down the models that it holds."""
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        field = model.model_fields.get(str(key))
+        path = f"{where}{key}"
+        if field is None:
+            yield f"{path}: unknown key{_hint(str(key), model.model_fields)}"
+            continue
+        for inner_model in _models_in(field.annotation):
+            items = inner if isinstance(inner, list) else [inner]
+            for index, item in enumerate(items):
+                here = f"{path}.{index}." if isinstance(inner, list) else f"{path}."
+                yield from _unknown_keys(item, inner_model, here)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (list, tuple, Union, UnionType) or get_args(annotation):
+        for argument in get_args(annotation):
+            yield from _models_in(argument)
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    current: list[type[BaseModel]] = [model]
+    for part in location:
+        current = [
+            inner
+            for outer in current
+            for inner in _models_in(
+                outer.model_fields[str(part)].annotation if str(part) in outer.model_fields else None
+            )
+        ]
+    return [name for found in current for name in found.model_fields]
+
+
+def _hint(key: str, known: Any) -> str:
+    names = sorted(map(str, known))
+    near = difflib.get_close_matches(key, names, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; allowed: {', '.join(names)}" if names else ""
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 1:
+        print("usage: python -m graph.check_config FILE", file=sys.stderr)
+        return 2
+    faults = faults_of(Path(argv[0]))
+    for fault in faults:
+        print(fault)
+    print(f"{argv[0]}: {len(faults)} fault(s)" if faults else f"{argv[0]}: good", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,53 @@
+"""One local Ray cluster for all graph tests, with the shipped configuration on a simulated engine."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import deploy, local_cluster, shipped_config, wait_until_ready
+
+KEYS = {"acme": "rk-acme-key", "umbra": "rk-umbra-key"}
+"""API keys by tenant; the tests are acme unless they say otherwise."""
+SCRIPT = {
+    "count slowly": {"text": "one two three four five six seven eight nine ten", "hang_after_tokens": 4},
+    "hang at once": {"text": "never", "hang_after_tokens": 0},
+    "die early": {"text": "never", "fail_after_tokens": 0},
+    "die late": {"text": "one two three four five six seven eight nine ten", "fail_after_tokens": 6},
+    "long story": "Once there was a river that ran to the sea. "
+    + " ".join(f"On day {n} it passed town number {n * 7} and left it behind." for n in range(120)),
+}
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def config(data_dir: Path) -> dict[str, Any]:
+    keys = data_dir / "keys"
+    keys.write_text("".join(f"{tenant} {hashlib.sha256(key.encode()).hexdigest()}\n" for tenant, key in KEYS.items()))
+    return shipped_config(
+        engine={"kind": "simulated", "simulated": {"first_token_s": 0.01, "token_s": 0.002, "script": SCRIPT}},
+        auth={"keys_file": str(keys)},
+        data_dir=str(data_dir),
+    )
+
+
+@pytest.fixture(scope="session")
+def url(config: dict[str, Any]) -> Iterator[str]:
+    with local_cluster() as port:
+        deploy(config)
+        address = f"http://127.0.0.1:{port}"
+        wait_until_ready(address)
+        yield address
+
+
+@pytest.fixture
+def redeploy(config: dict[str, Any], url: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Deploys another configuration in the place of the shared one; afterwards it is as it was."""
+    yield deploy
+    deploy(config)

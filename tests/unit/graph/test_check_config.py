@@ -1,0 +1,89 @@
+"""Shipped configurations are good; every seeded mistake in one is named by its path."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from graph.check_config import faults_of, main
+from graph.settings import USER_CONFIGS
+from tests.cluster import ROOT
+
+SHIPPED = [ROOT / "serve_config.yaml", *sorted((ROOT / "configs/serve").glob("*.yaml"))]
+
+
+def app(config: dict[str, Any]) -> dict[str, Any]:
+    return config["applications"][0]
+
+
+def deployment(config: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(entry for entry in app(config)["deployments"] if entry["name"] == name)
+
+
+MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
+    ("a misspelt top key", lambda c: c.update(http_option={}), "http_option: unknown key; did you mean 'http_options'?"),
+    ("a misspelt HTTP option", lambda c: c["http_options"].update(prot=1), "http_options.prot: unknown key; did you mean 'port'"),
+    ("a misspelt application key", lambda c: app(c).update(argz={}), "applications.0.argz: unknown key; did you mean 'args'"),
+    ("a misspelt deployment key", lambda c: deployment(c, "Generator").update(max_ongoing_request=9),
+     "applications.0.deployments.1.max_ongoing_request: unknown key; did you mean 'max_ongoing_requests'"),
+    ("a misspelt autoscaling key", lambda c: deployment(c, "Generator").update(autoscaling_config={"min_replica": 1}),
+     "applications.0.deployments.1.autoscaling_config.min_replica: unknown key; did you mean 'min_replicas'"),
+    ("a misspelt actor option", lambda c: deployment(c, "Generator")["ray_actor_options"].update(num_gpu=1),
+     "applications.0.deployments.1.ray_actor_options.num_gpu: unknown key; did you mean 'num_gpus'"),
+    ("an unknown deployment", lambda c: deployment(c, "Validator").update(name="Validater"),
+     "applications.0.deployments.2.name: 'Validater' is no deployment of the graph; did you mean 'Validator'"),
+    ("a misspelt setting", lambda c: app(c)["args"].update(modle={}), "applications.0.args.modle: unknown key; did you mean 'model'"),
+    ("a misspelt engine setting", lambda c: app(c)["args"]["engine"].update(kinds="x"),
+     "applications.0.args.engine.kinds: unknown key; did you mean 'kind'"),
+    ("an engine that does not exist", lambda c: app(c)["args"]["engine"].update(kind="tgi"), "'vllm' or 'simulated'"),
+    ("a misspelt user_config key", lambda c: deployment(c, "Ingress")["user_config"].update(request_timeout=5),
+     "applications.0.deployments.0.user_config.request_timeout: unknown key; did you mean 'request_timeout_s'"),
+    ("an impossible value", lambda c: deployment(c, "Ingress")["user_config"].update(max_body_bytes=-1),
+     "applications.0.deployments.0.user_config.max_body_bytes"),
+    ("values that do not fit each other", lambda c: deployment(c, "Ingress")["user_config"].update(request_timeout_s=0.5),
+     "delivery_reserve_s"),
+    ("a user_config where there is none", lambda c: deployment(c, "Formatter").update(user_config={"x": 1}), "user_config.x"),
+    ("a catalogue that is not there", lambda c: app(c)["args"].update(controls_file="configs/none.yaml"),
+     "applications.0.args.controls_file"),
+    ("a policy that is not there", lambda c: app(c)["args"].update(quality_file="configs/none.yaml"),
+     "applications.0.args.quality_file"),
+    ("another builder", lambda c: app(c).update(import_path="graph.app:built"), "applications.0.import_path"),
+    ("a replica number of the wrong type", lambda c: deployment(c, "Generator").update(num_replicas="two"), "num_replicas"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_configuration_has_no_fault_and_names_every_deployment(path: Path) -> None:
+    assert faults_of(path) == []
+    config = yaml.safe_load(path.read_text())
+    assert {entry["name"] for entry in app(config)["deployments"]} == set(USER_CONFIGS)
+
+
+@pytest.mark.parametrize(("spoil", "named"), [row[1:] for row in MISTAKES], ids=[row[0] for row in MISTAKES])
+def test_a_mistake_is_named_by_its_path(spoil: Callable[[Any], Any], named: str, tmp_path: Path) -> None:
+    config = copy.deepcopy(yaml.safe_load((ROOT / "configs/serve/cpu.yaml").read_text()))
+    spoil(config)
+    spoilt = tmp_path / "spoilt.yaml"
+    spoilt.write_text(yaml.safe_dump(config))
+    faults = faults_of(spoilt)
+    assert any(named in fault for fault in faults), faults
+
+
+def test_a_key_that_is_there_twice_is_a_fault(tmp_path: Path) -> None:
+    twice = tmp_path / "twice.yaml"
+    twice.write_text("proxy_location: HeadOnly\nproxy_location: EveryNode\napplications: []\n")
+    assert "twice" in faults_of(twice)[0]
+
+
+def test_the_command_prints_faults_and_says_so_by_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt = tmp_path / "spoilt.yaml"
+    spoilt.write_text("applicatoins: []\n")
+    assert main([str(spoilt)]) == 1
+    assert "did you mean 'applications'" in capsys.readouterr().out
+    assert main([str(SHIPPED[0])]) == 0
+    assert main([]) == 2

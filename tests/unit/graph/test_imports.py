@@ -1,0 +1,45 @@
+"""The cores stay light: neither ray nor torch nor vllm comes in with them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cluster import ROOT
+
+HEAVY = ("ray", "torch", "vllm", "transformers")
+PURE = [
+    "graph.settings",
+    "graph.contracts",
+    "graph.lifecycle",
+    "graph.pipeline",
+    "deployments.controls.compiler",
+    "deployments.controls.preview",
+    "deployments.validator.policy",
+    "deployments.validator.guard",
+    "deployments.formatter.renderers",
+    "deployments.feedback.writer",
+    "deployments.feedback.events",
+    "deployments.generator.simulated",
+    "deployments.ingress.routes",
+    "deployments.ingress.service",
+]
+
+
+def heavy_modules_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_importing_every_core_at_once_brings_nothing_heavy() -> None:
+    assert heavy_modules_after(f"import {', '.join(PURE)}") == set()
+
+
+@pytest.mark.parametrize("module", ["deployments.generator.vllm_engine", "deployments.generator.model_store"])
+def test_the_engine_modules_import_vllm_only_when_started(module: str) -> None:
+    assert heavy_modules_after(f"import {module}") == set()
+
+
+def test_the_graph_is_built_without_vllm_or_torch() -> None:
+    assert heavy_modules_after("import graph.app") <= {"ray"}
