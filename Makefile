@@ -18,7 +18,7 @@ serve: model ## start everything on this machine and answer a first question; Ct
 	@$(BIN)/python -m graph.launch --config $(CONFIG)
 
 test: $(DEV) model ## every test: unit, graph, engine
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest tests/unit tests/graph tests/engine
 
 test-fast: $(DEV) ## unit and graph tests, without the real engine
 	@$(BIN)/python -m pytest tests/unit tests/graph

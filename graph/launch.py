@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ from graph.settings import PROJECT_ROOT, AppArgs, project_path
 
 START_TIMEOUT_S = 300.0
 """A model that is not up by then will not come up; the log says why."""
+DRAIN_TIMEOUT_S = 15.0
+"""How long running requests may take to finish after Ctrl-C."""
 OBJECT_STORE_BYTES = 200 << 20
 """Ray's shared memory: messages go by value here, so little is needed."""
 SAMPLE = {
@@ -56,10 +58,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--exit-when-ready", action="store_true", help="stop after the first answer (for scripts)")
     options = parser.parse_args(argv)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    _on_signals(stop.set)
     try:
         with _cluster(options.config, options.dashboard_port) as (url, dashboard, args):
+            # Again: starting Ray puts handlers of its own in their place.
+            _on_signals(stop.set)
             _deploy(options.config, dashboard)
             _wait_until_ready(url, stop)
             if not stop.is_set():
@@ -73,6 +76,11 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     console.print("stopped; no process is left")
     return 0
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop())
 
 
 @contextlib.contextmanager
@@ -113,13 +121,7 @@ def _cluster(config: Path, dashboard_port: int) -> Iterator[tuple[str, str, AppA
         try:
             yield f"http://{host}:{port}", f"http://127.0.0.1:{dashboard_port}", args
         finally:
-            started = psutil.Process().children(recursive=True)
-            from ray import serve
-
-            with contextlib.suppress(Exception):
-                serve.shutdown()
-            ray.shutdown()
-            _end(started)
+            _stop(psutil.Process().children(recursive=True))
 
 
 def _set_ray_environment(temp: Path) -> None:
@@ -133,6 +135,11 @@ def _set_ray_environment(temp: Path) -> None:
         RAY_AUTH_TOKEN_PATH=str(token),
         RAY_USAGE_STATS_ENABLED="0",
         RAY_TMPDIR=str(temp),
+        RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH="deployments.ingress.proxy_errors:middlewares",
+        # /metrics shows what was published last (default every 10 s).
+        RAY_metrics_report_interval_ms="2000",
+        # Ray's agents look so long for a control process that is gone before they go too (default 60).
+        RAY_gcs_rpc_server_reconnect_timeout_s="5",
     )
 
 
@@ -235,8 +242,16 @@ def _make_writable(folder: Path) -> None:
         raise LaunchError(f"data_dir {folder} cannot be written ({error.strerror}); set args.data_dir") from None
 
 
-def _end(processes: list[psutil.Process]) -> None:
-    """Waits for our descendants to be gone, and ends by pid what is still there."""
+def _stop(processes: list[psutil.Process]) -> None:
+    """Lets replicas finish for a while, stops Ray, and ends by pid what is still there of our descendants."""
+    import ray
+    from ray import serve
+
+    # In a thread: it waits for requests that run, and whoever pressed Ctrl-C does not want to wait as long as these.
+    drain = threading.Thread(target=serve.shutdown, daemon=True)
+    drain.start()
+    drain.join(DRAIN_TIMEOUT_S)
+    ray.shutdown()
     _, alive = psutil.wait_procs(processes, timeout=10)
     for process in alive:
         with contextlib.suppress(psutil.Error):

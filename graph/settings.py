@@ -85,7 +85,7 @@ class IngressTunables(Strict):
     max_inflight_choices: PositiveInt = 256
     """Answers in the making per ingress replica; beyond it: 429 with Retry-After."""
     max_body_bytes: PositiveInt = 1 << 20
-    request_timeout_s: PositiveFloat = 120.0
+    request_timeout_s: PositiveFloat = 300.0
     """The deadline of a request; a client may shorten it by ``x-request-timeout-seconds``, never lengthen it."""
     judge_timeout_s: PositiveFloat = 10.0
     """An answer that the validator pool has not judged by then leaves as ``unvalidated``."""

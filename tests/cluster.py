@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import yaml
 
+from deployments.ingress.proxy_errors import CALLBACK
+
 ROOT = Path(__file__).resolve().parent.parent
 _QUICK = {
     # Serve's own periods, lowered: tests wait for what happens, not for a tick.
@@ -23,6 +25,7 @@ _QUICK = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "HF_HUB_OFFLINE": "1",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": CALLBACK,
 }
 
 

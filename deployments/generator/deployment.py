@@ -1,17 +1,15 @@
 """The Generator deployment: one engine a replica, and nothing else."""
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 from ray import serve
+from ray.serve.metrics import Counter
 
 from deployments.generator.engine import Engine
 from graph.contracts import EngineInfo, EngineLoad, GenerationJob, TokenDelta
 from graph.settings import AppArgs, NoTunables
-
-logger = logging.getLogger("ray.serve")
 
 
 def make_engine(args: AppArgs) -> Engine:
@@ -36,7 +34,7 @@ def make_engine(args: AppArgs) -> Engine:
     health_check_period_s=5,
     health_check_timeout_s=30,
     # Above the longest generation: a replica that goes away finishes what it began.
-    graceful_shutdown_timeout_s=150,
+    graceful_shutdown_timeout_s=330,
     graceful_shutdown_wait_loop_s=1,
 )
 class Generator:
@@ -44,6 +42,8 @@ class Generator:
 
     async def __init__(self, args: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
         self._engine = make_engine(AppArgs.model_validate(args))
+        self._started = Counter("rheostat_generations_started_total", description="Attempts given to the engine.")
+        self._ended = Counter("rheostat_generations_ended_total", description="Attempts that ended, however.")
         # On this thread: the engine's processes are tied to the thread that starts them.
         await self._engine.start()
 
@@ -58,9 +58,13 @@ class Generator:
 
     async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenDelta, None]:
         # Iterated directly: when the caller goes away Serve closes this generator, and that aborts the request.
-        async with aclosing(self._engine.generate(job)) as deltas:
-            async for delta in deltas:
-                yield delta
+        self._started.inc()
+        try:
+            async with aclosing(self._engine.generate(job)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        finally:
+            self._ended.inc()
 
     async def check_health(self) -> None:
         await self._engine.check_health()

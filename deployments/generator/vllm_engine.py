@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+_THREADS = "VLLM_CPU_OMP_THREADS_BIND"
+"""vLLM takes core numbers, ``auto`` (keeps one core free) or ``nobind``; ``all`` is ours: every core found."""
+_LOOP = {"max_pattern_size": 160, "min_pattern_size": 4, "min_count": 4}
+"""Tokens of a pattern, and how often in a row it makes a loop: from a phrase to a paragraph. A refrain comes thrice."""
 _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "repetition": "repetition"}
 
 
@@ -51,6 +55,10 @@ class VllmEngine:
     async def start(self) -> None:
         """Loads the model; blocks this thread for as long as that takes (20-45 s on two cores)."""
         os.environ.update(self._environment)
+        if os.environ.get(_THREADS) == "all":
+            os.environ[_THREADS] = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        # Ray sets it to the actor's num_cpus; vLLM binds and counts its threads itself.
+        os.environ.pop("OMP_NUM_THREADS", None)
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -158,7 +166,12 @@ class VllmEngine:
 
 
 def _sampling_params(sampling: Sampling, grammar: Mapping[str, Any] | None) -> "SamplingParams":
-    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+    from vllm.sampling_params import (
+        RepetitionDetectionParams,
+        RequestOutputKind,
+        SamplingParams,
+        StructuredOutputsParams,
+    )
 
     return SamplingParams(
         temperature=sampling.temperature,
@@ -178,6 +191,8 @@ def _sampling_params(sampling: Sampling, grammar: Mapping[str, Any] | None) -> "
         logprobs=sampling.top_logprobs,
         thinking_token_budget=sampling.thinking_tokens,
         structured_outputs=None if grammar is None else StructuredOutputsParams(structural_tag=json.dumps(grammar)),
+        # Stops a looping answer instead of paying for it up to max_tokens; who ignores the end wants every token.
+        repetition_detection=None if sampling.ignore_eos else RepetitionDetectionParams(**_LOOP),
         output_kind=RequestOutputKind.DELTA,
     )
 

@@ -1,5 +1,6 @@
 """The Ingress deployment: builds the service over the other deployments' handles and serves its routes."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ from graph.settings import AppArgs, IngressTunables, project_path
     max_ongoing_requests=4096,
     max_queued_requests=8192,
     health_check_period_s=5,
-    graceful_shutdown_timeout_s=150,
+    graceful_shutdown_timeout_s=330,
     graceful_shutdown_wait_loop_s=1,
 )
 @serve.ingress()
@@ -43,6 +44,7 @@ class Ingress:
         formatter: DeploymentHandle[Any],
         feedback_log: DeploymentHandle[Any],
     ) -> None:
+        _log_with_serve()
         self._args = AppArgs.model_validate(args)
         self._stages = HandleStages(generator, validator, formatter, feedback_log)
         self._token_key = load_or_create_key(project_path(self._args.data_dir) / "token.key")
@@ -82,3 +84,12 @@ class Ingress:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         pages = await fetch(f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes)
         return merge(pages)
+
+
+def _log_with_serve() -> None:
+    """Our loggers write where Serve's does: its files, with the request id in each line."""
+    serves = logging.getLogger("ray.serve")
+    for name in ("graph", "deployments"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = serves.handlers, False
+        logger.setLevel(serves.level)

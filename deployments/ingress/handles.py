@@ -2,19 +2,25 @@
 
 import asyncio
 import contextvars
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import ray.exceptions
-from ray import serve
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
 from ray.serve.handle import DeploymentHandle
 
 from deployments.ingress.records import to_log_row
 from graph.contracts import EngineInfo, FormatJob, GenerationJob, LogAck, TokenDelta, ValidationJob, Verdict
 from graph.errors import InternalError, RheostatError, Unavailable
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 READY_TIMEOUT_S = 5.0
 """A generator that says nothing for this long is not ready."""
@@ -99,8 +105,16 @@ def ours(error: Exception, stage: str) -> RheostatError:
         return Unavailable(f"The {stage} did not answer in time; try again in a few seconds.", code="not_ready")
     if isinstance(error, BackPressureError):
         return Unavailable(f"The {stage} has no room for more requests; try again in a few seconds.")
-    if isinstance(error, (DeploymentUnavailableError, ray.exceptions.RayActorError, ray.exceptions.TaskCancelledError)):
+    if isinstance(
+        error,
+        (
+            DeploymentUnavailableError,
+            ReplicaUnavailableError,
+            ray.exceptions.RayActorError,
+            ray.exceptions.TaskCancelledError,
+        ),
+    ):
         return Unavailable(f"The {stage} is not available just now; try again in a few seconds.", code="not_ready")
-    if isinstance(error, serve.exceptions.RequestCancelledError):
+    if isinstance(error, RequestCancelledError):
         return Unavailable(f"The {stage} dropped this request; try again in a few seconds.")
     return InternalError("The service failed on this request; quote its x-request-id when you report it.")

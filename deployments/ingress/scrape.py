@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+_NOISE = re.compile(r"^(Component|SessionName|Version|otel_scope_)")
+"""Labels of Ray's own machinery that tell nothing of the service; the rest keeps replicas apart."""
 _KEPT = re.compile(r"^ray_(rheostat|vllm|serve)_")
 
 
@@ -36,7 +38,8 @@ def merge(pages: Iterable[str]) -> str:
             name = _public_name(family.name)
             merged = families.setdefault(name, Metric(name, family.documentation, family.type))
             for sample in family.samples:
-                merged.add_sample(_public_name(sample.name), sample.labels, sample.value)
+                labels = {name: value for name, value in sample.labels.items() if not _NOISE.match(name)}
+                merged.add_sample(_public_name(sample.name), labels, sample.value)
     registry = CollectorRegistry()
     registry.register(_Fixed(families.values()))
     return generate_latest(registry).decode()

@@ -21,12 +21,12 @@ SCRIPT = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def config(data_dir: Path) -> dict[str, Any]:
     keys = data_dir / "keys"
     keys.write_text("".join(f"{tenant} {hashlib.sha256(key.encode()).hexdigest()}\n" for tenant, key in KEYS.items()))
@@ -37,7 +37,7 @@ def config(data_dir: Path) -> dict[str, Any]:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def url(config: dict[str, Any]) -> Iterator[str]:
     with local_cluster() as port:
         deploy(config)

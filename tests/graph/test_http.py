@@ -124,6 +124,16 @@ def test_a_deadline_is_our_504_and_not_serves_plain_text_408(client: httpx.Clien
     wait_until_idle()
 
 
+def test_even_serves_own_refusals_come_in_our_envelope(client: httpx.Client) -> None:
+    # So short that Serve's proxy gives up before our ingress has seen the request.
+    late = client.post(CHAT, json=chat("hang at once"), headers={"x-request-timeout-seconds": "0.001"})
+    assert late.status_code == 504
+    assert late.headers["content-type"] == "application/json"
+    assert late.headers["x-should-retry"] == "false"
+    assert late.json()["error"]["code"] == "deadline_exceeded"
+    wait_until_idle()
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_stops_the_engine(stream: bool, url: str) -> None:
     host, port = url.removeprefix("http://").split(":")
@@ -213,7 +223,17 @@ def test_curl_streams_an_answer(url: str) -> None:
     curl = shutil.which("curl")
     assert curl, "curl is part of every machine that this is meant for"
     done = subprocess.run(
-        [curl, "-sSN", f"{url}{CHAT}", "-H", "content-type: application/json", "-d", json.dumps(chat(stream=True)), "-H", f"authorization: Bearer {KEYS['acme']}"],
+        [
+            curl,
+            "-sSN",
+            f"{url}{CHAT}",
+            "-H",
+            "content-type: application/json",
+            "-d",
+            json.dumps(chat(stream=True)),
+            "-H",
+            f"authorization: Bearer {KEYS['acme']}",
+        ],
         capture_output=True,
         text=True,
         check=True,

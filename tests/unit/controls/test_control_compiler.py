@@ -78,8 +78,9 @@ def test_an_untouched_request_reaches_the_model_as_it_was_sent() -> None:
 
 
 def test_untouched_creativity_supplies_the_services_own_sampling() -> None:
-    sampling = make_compiled().sampling
-    assert sampling == Sampling(temperature=0.5675, top_p=0.935, min_p=0.0755, presence_penalty=0.175)
+    assert make_compiled().sampling == Sampling(
+        temperature=0.5675, top_p=0.935, min_p=0.0755, presence_penalty=0.175, repetition_penalty=1.1
+    )
 
 
 def test_a_neutral_slider_set_to_its_default_is_still_asked_for() -> None:
@@ -177,7 +178,9 @@ def test_a_more_creative_level_is_never_colder_and_moves_without_a_jump(level: i
 
 
 def test_creativity_at_its_ends_is_greedy_and_wild() -> None:
-    assert make_compiled({"creativity": 0}).sampling == Sampling(temperature=0.0, top_p=0.9, min_p=0.1)
+    assert make_compiled({"creativity": 0}).sampling == Sampling(
+        temperature=0.0, top_p=0.9, min_p=0.1, repetition_penalty=1.1
+    )
     wild = make_compiled({"creativity": 100}).sampling
     assert (wild.temperature, wild.top_p, wild.min_p, wild.presence_penalty) == (1.25, 1.0, 0.03, 0.5)
 

@@ -1,0 +1,44 @@
+"""Keys: who calls, and what start-up refuses."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from deployments.ingress.auth import PUBLIC_TENANT, KeyRing, main
+from graph.errors import ConfigurationError, Unauthenticated
+
+
+def test_a_key_made_by_the_command_opens_for_its_tenant_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["acme"]) == 0
+    printed = capsys.readouterr()
+    key = re.search(r"rk-\S+", printed.err)
+    assert key
+    assert key[0] not in printed.out
+    (tmp_path / "keys").write_text(f"# our keys\n\n{printed.out}")
+    ring = KeyRing.load(tmp_path / "keys")
+    assert ring.tenant_of(f"Bearer {key[0]}") == "acme"
+    assert ring.tenant_of(f"bearer  {key[0]} ") == "acme"
+    for wrong in (None, "", key[0], f"Basic {key[0]}", f"Bearer {key[0]}x", "Bearer ", "Bearer \udcff"):
+        with pytest.raises(Unauthenticated):
+            ring.tenant_of(wrong)
+
+
+def test_without_a_key_file_everyone_is_the_public_tenant() -> None:
+    assert KeyRing.load(None).tenant_of(None) == PUBLIC_TENANT
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("acme secret", ":1: expected"), ("", "holds no key"), ("# only words\n", "holds no key")]
+)
+def test_a_faulty_key_file_stops_start_up_by_file_and_line(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(ConfigurationError, match=says):
+        KeyRing.load(tmp_path / "keys")
+
+
+def test_a_missing_key_file_stops_start_up(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        KeyRing.load(tmp_path / "none")
