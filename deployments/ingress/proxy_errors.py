@@ -62,8 +62,9 @@ def error_of(status: int) -> RheostatError:
 
 
 def _is_plain_error(message: Message) -> bool:
-    content_type = dict(message.get("headers") or ()).get(b"content-type", b"text/plain")
-    return message["status"] >= 400 and content_type.startswith(b"text/plain")
+    headers: dict[bytes, bytes] = dict(message.get("headers") or ())
+    status: int = message["status"]
+    return status >= 400 and headers.get(b"content-type", b"text/plain").startswith(b"text/plain")
 
 
 async def _send_error(error: RheostatError, send: Send) -> None:
