@@ -43,6 +43,8 @@ class Sample:
     streamed: bool
     failure: str | None
     first_token_s: float | None
+    close_s: float | None
+    """From ``[DONE]`` to the end of the connection's answer: clients drop a connection where it takes over 0.1."""
     total_s: float
     tokens: int
     outcome: str
@@ -67,23 +69,25 @@ async def ask(client: httpx.AsyncClient, body: dict[str, Any]) -> Sample:
     streamed = bool(body.get("stream"))
     try:
         check = _streamed if streamed else _whole
-        first, tokens, outcome = await check(client, body, began)
-        return Sample(streamed, None, first, time.monotonic() - began, tokens, outcome)
+        first, close, tokens, outcome = await check(client, body, began)
+        return Sample(streamed, None, first, close, time.monotonic() - began, tokens, outcome)
     except (httpx.HTTPError, AssertionError, KeyError, ValueError) as error:
-        return Sample(streamed, f"{type(error).__name__}: {error}", None, time.monotonic() - began, 0, "none")
+        return Sample(streamed, f"{type(error).__name__}: {error}", None, None, time.monotonic() - began, 0, "none")
 
 
-async def _whole(client: httpx.AsyncClient, body: dict[str, Any], began: float) -> tuple[None, int, str]:
+async def _whole(client: httpx.AsyncClient, body: dict[str, Any], began: float) -> tuple[None, None, int, str]:
     response = await client.post("/v1/chat/completions", json=body)
     assert response.status_code == 200, response.text[:300]
     answer = response.json()
     assert answer["choices"][0]["finish_reason"] in ("stop", "length", "content_filter")
     assert answer["rheostat"]["feedback_token"]
-    return None, answer["usage"]["completion_tokens"], answer["rheostat"]["quality"]["outcome"]
+    return None, None, answer["usage"]["completion_tokens"], answer["rheostat"]["quality"]["outcome"]
 
 
-async def _streamed(client: httpx.AsyncClient, body: dict[str, Any], began: float) -> tuple[float | None, int, str]:
-    first, tokens, outcome, done = None, 0, None, False
+async def _streamed(
+    client: httpx.AsyncClient, body: dict[str, Any], began: float
+) -> tuple[float | None, float, int, str]:
+    first, tokens, outcome, done_at = None, 0, None, None
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
         assert response.status_code == 200, (await response.aread()).decode()[:300]
         async for line in response.aiter_lines():
@@ -91,7 +95,7 @@ async def _streamed(client: httpx.AsyncClient, body: dict[str, Any], began: floa
                 continue
             assert line.startswith("data: "), line[:100]
             if line == "data: [DONE]":
-                done = True
+                done_at = time.monotonic()
                 continue
             chunk = json.loads(line[6:])
             assert "error" not in chunk, chunk["error"]
@@ -102,9 +106,9 @@ async def _streamed(client: httpx.AsyncClient, body: dict[str, Any], began: floa
                 assert chunk["rheostat"]["feedback_token"]
             if chunk.get("usage"):
                 tokens = chunk["usage"]["completion_tokens"]
-    assert done, "the stream ended without [DONE]"
+    assert done_at is not None, "the stream ended without [DONE]"
     assert outcome, "the stream ended without its verdict"
-    return first, tokens, outcome
+    return first, time.monotonic() - done_at, tokens, outcome
 
 
 async def run(url: str, requests: int, concurrency: int, seed: int) -> tuple[list[Sample], float, dict[str, Any]]:
@@ -126,7 +130,7 @@ async def run(url: str, requests: int, concurrency: int, seed: int) -> tuple[lis
         ]
         warm = await client.post("/v1/chat/completions", json={**bodies[0], "stream": False})
         warm.raise_for_status()
-        engine = warm.json()["rheostat"]["engine"]
+        engine, fingerprint = warm.json()["rheostat"]["engine"], warm.json()["system_fingerprint"]
         slots = asyncio.Semaphore(concurrency)
 
         async def slotted(body: dict[str, Any]) -> Sample:
@@ -139,7 +143,11 @@ async def run(url: str, requests: int, concurrency: int, seed: int) -> tuple[lis
             asyncio.as_completed(tasks), "asking", total=len(tasks), console=Console(stderr=True), transient=True
         ):
             await task
-        return [task.result() for task in tasks], time.monotonic() - began, {"model": model, "engine": engine}
+        return (
+            [task.result() for task in tasks],
+            time.monotonic() - began,
+            {"model": model, "engine": engine, "system_fingerprint": fingerprint},
+        )
 
 
 def summary(samples: list[Sample], total_s: float) -> dict[str, Any]:
@@ -151,6 +159,7 @@ def summary(samples: list[Sample], total_s: float) -> dict[str, Any]:
         "failed": sum(s.failure is not None for s in samples),
         "first_token_p50_ms": round(statistics.median(firsts) * 1e3, 1) if firsts else None,
         "first_token_p95_ms": round(firsts[int(0.95 * (len(firsts) - 1))] * 1e3, 1) if firsts else None,
+        "close_max_ms": round(max((s.close_s for s in samples if s.close_s is not None), default=0.0) * 1e3, 1),
         "tokens": sum(s.tokens for s in samples),
         "tokens_per_s": round(sum(s.tokens for s in samples) / total_s, 1),
         "outcomes": {name: sum(s.outcome == name for s in samples) for name in outcomes},

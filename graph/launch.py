@@ -67,7 +67,8 @@ def main(argv: list[str] | None = None) -> int:
             _wait_until_ready(url, stop)
             if not stop.is_set():
                 _show_sample(url, args)
-                console.print(f"[bold green]ready[/] {url}/v1   dashboard {dashboard}   [dim]Ctrl-C stops it[/]")
+                ready = f"[bold green]ready[/] {url}/v1   dashboard {dashboard}   [dim]Ctrl-C stops it[/]"
+                console.print(ready, soft_wrap=True)
             if not options.exit_when_ready:
                 stop.wait()
             console.print("stopping ...")

@@ -15,6 +15,7 @@ def engine_processes(service: Launched) -> list[psutil.Process]:
     return [process for process in service.family if any(name in process.name() for name in ENGINE)]
 
 
+@pytest.mark.timeout(600)  # a start, and Ray's own slow agents
 @pytest.mark.parametrize("ending", ["sigterm", "sigkill of the launcher", "ray stop --force"])
 def test_the_service_leaves_nothing_behind(ending: str, tmp_path: Path) -> None:
     with launched(tmp_path) as service:

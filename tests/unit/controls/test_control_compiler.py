@@ -1,7 +1,6 @@
 """What knobs compile into, and what they must leave alone."""
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -204,16 +203,6 @@ def test_limits_that_knobs_set_fit_each_other_and_the_context(
         assert sampling.max_tokens == asked_max or 1 <= sampling.max_tokens <= max_context
     else:
         assert sampling.min_tokens == 0
-
-
-def test_a_whole_compile_takes_under_a_millisecond() -> None:
-    def one_ms() -> float:
-        started = time.perf_counter()
-        make_compiled(dict.fromkeys(CATALOGUE.lp, 80), {"format": "json", "summary_first": "on"})
-        return 1e3 * (time.perf_counter() - started)
-
-    # The best of many: the machine's other work is not ours to measure.
-    assert min(one_ms() for _ in range(50)) < 1
 
 
 # The caller's own parameters
