@@ -19,7 +19,8 @@ def engine_processes(service: Launched) -> list[psutil.Process]:
 @pytest.mark.parametrize("ending", ["sigterm", "sigkill of the launcher", "ray stop --force"])
 def test_the_service_leaves_nothing_behind(ending: str, tmp_path: Path) -> None:
     with launched(tmp_path) as service:
-        assert len(engine_processes(service)) >= 2
+        engine = engine_processes(service)
+        assert len(engine) >= 2
         match ending:
             case "sigterm":
                 service.process.send_signal(signal.SIGTERM)
@@ -29,9 +30,9 @@ def test_the_service_leaves_nothing_behind(ending: str, tmp_path: Path) -> None:
             case "ray stop --force":
                 # What that command does, on this cluster alone: SIGKILL for every process of Ray's, no word to theirs.
                 for process in service.family:
-                    if process not in engine_processes(service) and process.is_running():
+                    if process not in engine and process.is_running():
                         process.kill()
-        _, alive = psutil.wait_procs(engine_processes(service), timeout=30)
+        _, alive = psutil.wait_procs(engine, timeout=30)
         assert alive == []
         # Without a word to them, Ray's own two agents try to report to the dead control process for a minute first.
         assert service.left_over(timeout_s=200) == []

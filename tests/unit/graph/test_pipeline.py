@@ -119,6 +119,8 @@ async def outcome_of(
                 moves.append(move)
                 if len(moves) == stop_after:
                     break
+        # At once, and not when the garbage collector comes by.
+        assert stages.open == 0
 
     await clock.run(consume())
     return moves, stages, life

@@ -177,6 +177,17 @@ async def test_a_card_number_is_redacted_before_it_leaves(stream: bool, tmp_path
     assert "1111 1111" not in logged
 
 
+async def test_logprobs_never_spell_out_what_was_redacted(tmp_path: Path) -> None:
+    script = simulated(pay=f"You can pay with the card {CARD} at the desk, and then go in.")
+    async with running(tmp_path, simulated=script) as (client, _):
+        events = await events_of(client, chat("how do I pay", logprobs=True))
+        whole = (await client.post(CHAT, json=chat("how do I pay", logprobs=True))).json()
+    tokens = [e["token"] for event in events for e in ((event["choices"][0]["logprobs"] or {}).get("content") or [])]
+    assert "".join(tokens).startswith("You can pay")
+    assert not any(char.isdigit() for token in tokens for char in token)
+    assert whole["choices"][0]["logprobs"] is None
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_secret_blocks_the_answer(stream: bool, tmp_path: Path) -> None:
     script = simulated(key=f"Of course. The key that you want is {KEY} and nothing else is needed.")
@@ -287,6 +298,12 @@ async def test_more_requests_than_are_admitted_get_429_with_retry_after(tmp_path
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "slow_down"
     assert 1 <= int(refused.headers["retry-after"]) <= 5
+
+
+async def test_a_finished_answer_makes_room_for_the_next(tmp_path: Path) -> None:
+    async with running(tmp_path, tunables={"max_inflight_choices": 1}) as (client, _):
+        statuses = [(await client.post(CHAT, json=chat(stream=n % 2 == 1))).status_code for n in range(4)]
+    assert statuses == [200] * 4
 
 
 async def test_a_bug_is_a_500_with_a_request_id_and_no_inside_told(tmp_path: Path) -> None:
