@@ -15,7 +15,7 @@ help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 serve: model ## start everything on this machine and answer a first question; Ctrl-C stops it
-	@$(BIN)/python -m graph.launch --config $(CONFIG)
+	@$(BIN)/python -m graph.launch --config "$(CONFIG)"
 
 test: $(DEV) model ## every test: unit, graph, engine
 	@$(BIN)/python -m pytest tests/unit tests/graph tests/engine
@@ -27,7 +27,7 @@ check: $(DEV) ## format, lint, types, unit tests
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest tests/unit
 
 check-config: $(RUNTIME) ## FILE=...: every unknown or misspelt key of a Serve configuration
-	@$(BIN)/python -m graph.check_config $(FILE)
+	@$(BIN)/python -m graph.check_config "$(FILE)"
 
 model: $(RUNTIME) ## prepare the packaged model (once)
 	@$(BIN)/python -c 'from deployments.generator.model_store import packaged_model_dir as d; import sys; sys.exit(not (d() / "prepared").exists())' \

@@ -13,6 +13,8 @@ FinishReason = Literal["stop", "length", "repetition"]
 Severity = Literal["note", "soft", "hard"]
 """note: told, never acted on. soft: quality, fails open. hard: secret, PII, prompt leak; fails closed."""
 Action = Literal["note", "fix", "regenerate", "fallback", "block"]
+CHECK_FAILED = "check failed"
+"""How the message of a finding begins whose check crashed: a quality check's makes the answer unvalidated."""
 Outcome = Literal["pass", "fixed", "retried", "degraded", "blocked", "unvalidated"]
 AnswerFormat = Literal["markdown", "plain", "bullets", "steps", "json"]
 Rendering = Literal["text", "markdown", "json", "html"]

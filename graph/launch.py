@@ -57,13 +57,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dashboard-port", type=int, default=8265)
     parser.add_argument("--exit-when-ready", action="store_true", help="stop after the first answer (for scripts)")
     options = parser.parse_args(argv)
+    config = options.config.resolve()
     stop = threading.Event()
     _on_signals(stop.set)
     try:
-        with _cluster(options.config, options.dashboard_port) as (url, dashboard, args):
+        with _cluster(config, options.dashboard_port) as (url, dashboard, args):
             # Again: starting Ray puts handlers of its own in their place.
             _on_signals(stop.set)
-            _deploy(options.config, dashboard)
+            _deploy(config, dashboard)
             _wait_until_ready(url, stop)
             if not stop.is_set():
                 _show_sample(url, args)
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop())
 
 

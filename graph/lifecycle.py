@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
-from graph.contracts import Finding, FinishReason, FormatJob, Outcome, TokenDelta, ValidationJob, Verdict
+from graph.contracts import CHECK_FAILED, Finding, FinishReason, FormatJob, Outcome, TokenDelta, ValidationJob, Verdict
 from graph.errors import DeadlineExceeded, RheostatError
 from graph.moves import (
     Abort,
@@ -137,7 +137,7 @@ class RequestLife:
     @property
     def has_released(self) -> bool:
         """Whether the client has seen a byte of the answer."""
-        return bool(self._released)
+        return any(self._released)
 
     @property
     def usage(self) -> Usage:
@@ -163,9 +163,7 @@ class RequestLife:
             case Judged(verdict) if self.phase is Phase.JUDGING:
                 return self._on_judged(verdict, now)
             case Formatted(text) if self.phase is Phase.FORMATTING:
-                assert self._answer is not None
-                self._answer = replace(self._answer, text=text)
-                return self._record()
+                return self._on_formatted(text)
             case Recorded() if self.phase is Phase.RECORDING:
                 return self._end("whole", answer=self._answer)
             case StageFailed(error):
@@ -184,13 +182,7 @@ class RequestLife:
         candidate.logprobs.extend(delta.logprobs)
         commands: list[Command] = []
         if self._plan.streaming:
-            released = self._guard.feed(delta.text)
-            stopped = released.stop
-            commands += self._release(released, delta)
-            if delta.finish_reason is not None and not stopped:
-                tail = self._guard.flush()
-                stopped = tail.stop
-                commands += self._release(tail, None, last=True)
+            stopped = self._let_go(delta, commands)
             if stopped:
                 if delta.finish_reason is None:
                     commands.append(Abort())
@@ -200,16 +192,33 @@ class RequestLife:
         self.phase = Phase.JUDGING
         return (*commands, self._judge_command())
 
-    def _release(self, released: GuardRelease, delta: TokenDelta | None, last: bool = False) -> list[Command]:
-        self._guard_findings.extend(released.findings)
-        logprobs = self._logprobs.take(delta, released, last)
-        text = released.text
+    def _let_go(self, delta: TokenDelta, commands: list[Command]) -> bool:
+        """Adds the Release of what may leave by now; returns whether the guard stopped the stream.
+
+        Rendered first and guarded then: the guard must see what the client sees, for taking Markdown marks out
+        can join what they kept apart.
+        """
+        is_last = delta.finish_reason is not None
+        text = delta.text
         if self._rendering is not None:
-            text = self._rendering.feed(text) + (self._rendering.flush() if last else "")
-        if not text and not logprobs:
-            return []
-        self._released.append(text)
-        return [Release(text, logprobs)]
+            text = self._rendering.feed(text) + (self._rendering.flush() if is_last else "")
+        passed = [self._guard.feed(text)]
+        if is_last and not passed[0].stop:
+            passed.append(self._guard.flush())
+        for release in passed:
+            self._guard_findings.extend(release.findings)
+        out = "".join(release.text for release in passed)
+        stopped = passed[-1].stop
+        self._logprobs.feed(delta.logprobs, len(text), is_silent=stopped or bool(self._guard_findings))
+        self._logprobs.released(len(out))
+        if out or (is_last and self.has_released):
+            # Rendered text is shorter than its tokens: where there is a rendering, they leave together at the end.
+            may_leave = is_last or self._rendering is None
+            logprobs = self._logprobs.take(everything=is_last) if may_leave else ()
+            if out or logprobs:
+                self._released.append(out)
+                commands.append(Release(out, logprobs))
+        return stopped
 
     def _judge_command(self) -> Judge:
         candidate = self._candidate
@@ -223,7 +232,7 @@ class RequestLife:
         candidate.verdict = verdict
         if self.has_released:
             # What the client has cannot be taken back: the verdict goes into the finish chunk.
-            if verdict.action == "block" and not self._guard_findings:
+            if any(f.action == "block" and not self._is_known(f) for f in verdict.findings):
                 return self._blocked(verdict.findings, candidate)
             return self._deliver(candidate, self._streamed_outcome(verdict), "".join(self._released))
         if verdict.action in ("regenerate", "fallback") and self._first is None and now < self._plan.regenerate_before:
@@ -235,7 +244,7 @@ class RequestLife:
         unmended = [f for f in verdict.findings if f.severity == "soft" and f.action not in ("note",)]
         if unmended:
             return "degraded"
-        return "fixed" if self._guard_findings else "pass"
+        return "fixed" if any(f.action == "fix" for f in self._guard_findings) else "pass"
 
     def _regenerate(self, verdict: Verdict) -> tuple[Command, ...]:
         self._first = self._candidate
@@ -283,6 +292,8 @@ class RequestLife:
         findings = (*self._guard_findings, *(f for f in verdict.findings if not self._is_known(f)))
         # Logprobs spell out the raw tokens: with any byte changed they would leak what was taken out.
         untouched = text == candidate.text and not self._plan.streaming
+        if outcome != "degraded" and any(_is_crash(finding) for finding in verdict.findings):
+            outcome = "unvalidated"
         self._answer = Answer(
             text=text,
             finish_reason="stop" if candidate.finish_reason == "stop" else "length",
@@ -294,6 +305,7 @@ class RequestLife:
             usage=self._usage(candidate),
             attempts=1 if self._first is None else 2,
             logprobs=tuple(candidate.logprobs) if untouched and candidate.logprobs else None,
+            unrendered=text,
         )
         commands: tuple[Command, ...] = ()
         if self._plan.streaming:
@@ -304,6 +316,23 @@ class RequestLife:
             return (*commands, *self._record())
         self.phase = Phase.FORMATTING
         return (Format(FormatJob(text, self._plan.answer_format, self._plan.rendering)),)
+
+    def _on_formatted(self, text: str) -> tuple[Command, ...]:
+        answer = self._answer
+        assert answer is not None
+        if text != answer.text:
+            # What was judged is not what leaves: taking marks out can join what they kept apart.
+            guard = self._make_guard()
+            head, tail = guard.feed(text), guard.flush()
+            found = tuple(f for f in (*head.findings, *tail.findings) if f.action != "note")
+            if head.stop or tail.stop:
+                return self._blocked(found)
+            if found:
+                outcome: Outcome = "fixed" if answer.outcome == "pass" else answer.outcome
+                answer = replace(answer, outcome=outcome, findings=(*answer.findings, *found), logprobs=None)
+            text = head.text + tail.text
+        self._answer = replace(answer, text=text)
+        return self._record()
 
     def _is_known(self, finding: Finding) -> bool:
         """The guard and the pool both see a hard value; the guard's finding stands for both."""
@@ -368,7 +397,7 @@ class RequestLife:
 
     def _unjudged(self, error: RheostatError) -> tuple[Command, ...]:
         """Quality fails open and says so; hard checks fail closed: the guard, in this process, stands in."""
-        if self._first is not None:
+        if self._first is not None and not self.has_released:
             return self._settle(self._first)
         candidate = self._candidate
         told = Finding("validator", "note", f"The validator pool did not answer ({error.code}).")
@@ -400,20 +429,35 @@ class _HeldLogprobs:
     def __init__(self) -> None:
         self._held: list[tuple[int, Mapping[str, Any]]] = []
         self._fed = 0
+        self._spelled = 0
         self._released = 0
-        self._silenced = False
+        self._is_silent = False
 
-    def take(self, delta: TokenDelta | None, released: GuardRelease, last: bool) -> tuple[Mapping[str, Any], ...]:
-        if delta is not None:
-            self._fed += len(delta.text)
-            self._held += [(self._fed, entry) for entry in delta.logprobs]
-        self._silenced = self._silenced or released.stop or bool(released.findings)
-        self._released += len(released.text)
-        if self._silenced:
+    def feed(self, entries: Sequence[Mapping[str, Any]], chars: int, *, is_silent: bool) -> None:
+        """Takes the entries that came with ``chars`` characters of text.
+
+        An engine may give a token's logprobs before its text (while it looks for a stop string, say): an entry waits
+        for as many characters as the tokens so far spell.
+        """
+        self._is_silent = self._is_silent or is_silent
+        self._fed += chars
+        for entry in entries:
+            self._spelled += len(entry["token"])
+            self._held.append((max(self._fed, self._spelled), entry))
+
+    def released(self, chars: int) -> None:
+        self._released += chars
+
+    def take(self, *, everything: bool) -> tuple[Mapping[str, Any], ...]:
+        if self._is_silent:
             return ()
-        ready = tuple(entry for end, entry in self._held if end <= self._released or last)
-        self._held = [] if last else [(end, entry) for end, entry in self._held if end > self._released]
+        ready = tuple(entry for end, entry in self._held if everything or end <= self._released)
+        self._held = self._held[len(ready) :]
         return ready
+
+
+def _is_crash(finding: Finding) -> bool:
+    return finding.severity == "note" and finding.message.startswith(CHECK_FAILED)
 
 
 def _too_late() -> DeadlineExceeded:

@@ -153,6 +153,8 @@ class Answer:
     usage: Usage
     attempts: int
     logprobs: tuple[Mapping[str, Any], ...] | None
+    unrendered: str = ""
+    """The text before the formatter: what is measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from graph.contracts import FormatJob, GenerationJob, LogAck, TokenDelta, ValidationJob, Verdict
-from graph.errors import as_rheostat_error
+from graph.errors import Unavailable, as_rheostat_error
 from graph.lifecycle import Phase, RequestLife
 from graph.moves import (
     Abort,
@@ -36,6 +36,7 @@ from graph.moves import (
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_LATE_VERDICT = StageFailed(Unavailable("The validator pool did not answer in time.", code="late_verdict"))
 
 
 class Stages(Protocol):
@@ -99,6 +100,7 @@ async def live(
             while commands:
                 match commands.popleft():
                     case Generate(job, until):
+                        await _close(attempt)
                         attempt = stages.generate(job)
                     case Abort():
                         await _close(attempt)
@@ -107,17 +109,15 @@ async def live(
                             timings.first_release = clock.now()
                         yield release
                     case Judge(job):
-                        limit = min(plan.deadline, clock.now() + judge_timeout_s)
-                        event = await _outcome(stages.judge(job), Judged, limit, plan.deadline, clock)
+                        # Time is kept for delivering: without a verdict the answer leaves as unvalidated.
+                        limit = min(plan.regenerate_until, clock.now() + judge_timeout_s)
+                        event = await _outcome(stages.judge(job), Judged, limit, clock)
+                        event = _LATE_VERDICT if isinstance(event, DeadlinePassed) else event
                     case Format(format_job):
-                        event = await _outcome(
-                            stages.format(format_job), Formatted, plan.deadline, plan.deadline, clock
-                        )
+                        event = await _outcome(stages.format(format_job), Formatted, plan.deadline, clock)
                     case Record(row):
                         row = {**row, "timings": timings.to_json()}
-                        event = await _outcome(
-                            stages.record(row), lambda _: Recorded(), plan.deadline, plan.deadline, clock
-                        )
+                        event = await _outcome(stages.record(row), lambda _: Recorded(), plan.deadline, clock)
                     case End() as end:
                         yield end
                         return
@@ -145,14 +145,12 @@ async def _next_delta(attempt: AsyncGenerator[TokenDelta, None], until: float, c
         return _failed(error)
 
 
-async def _outcome(
-    work: Awaitable[T], to_event: Callable[[T], Event], limit: float, deadline: float, clock: Clock
-) -> Event:
+async def _outcome(work: Awaitable[T], to_event: Callable[[T], Event], limit: float, clock: Clock) -> Event:
     try:
         async with clock.timeout_at(limit):
             return to_event(await work)
-    except TimeoutError as error:
-        return DeadlinePassed() if limit >= deadline else StageFailed(as_rheostat_error(error))
+    except TimeoutError:
+        return DeadlinePassed()
     except Exception as error:  # noqa: BLE001 - as above
         return _failed(error)
 

@@ -73,6 +73,8 @@ class AppArgs(Strict):
     quality_file: str = "configs/quality.yaml"
     data_dir: str = "data"
     """Where the feedback log and the token key live."""
+    token_key_file: str | None = None
+    """The secret that signs feedback tokens, the same on every node. None: made once in ``data_dir``."""
     cors_origins: tuple[str, ...] = ()
     """Browser origins that may call; empty: none."""
     isolate_tenants: bool = True

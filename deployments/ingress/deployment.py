@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.controls.catalogue import load_catalogue
-from deployments.feedback.tokens import load_or_create_key
+from deployments.feedback.tokens import SigningKey, load_or_create_key
 from deployments.ingress.auth import KeyRing
 from deployments.ingress.handles import HandleStages
 from deployments.ingress.planning import ServiceFacts
@@ -20,6 +20,7 @@ from deployments.ingress.service import ChatService
 from deployments.ingress.telemetry import RayTelemetry
 from deployments.validator.deployment import read_policy
 from graph.contracts import EngineInfo, LogAck
+from graph.errors import ConfigurationError
 from graph.settings import AppArgs, IngressTunables, project_path
 
 
@@ -47,7 +48,7 @@ class Ingress:
         _log_with_serve()
         self._args = AppArgs.model_validate(args)
         self._stages = HandleStages(generator, validator, formatter, feedback_log)
-        self._token_key = load_or_create_key(project_path(self._args.data_dir) / "token.key")
+        self._token_key = _token_key(self._args)
         self._facts = ServiceFacts(
             catalogue=load_catalogue(project_path(self._args.controls_file)),
             policy=read_policy(self._args, None),
@@ -84,6 +85,16 @@ class Ingress:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         pages = await fetch(f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes)
         return merge(pages)
+
+
+def _token_key(args: AppArgs) -> SigningKey:
+    """The key of the settings, which must be there; else the one in the data folder, made when it is not."""
+    if args.token_key_file is None:
+        return load_or_create_key(project_path(args.data_dir) / "token.key")
+    path = project_path(args.token_key_file)
+    if not path.exists():
+        raise ConfigurationError(f"token_key_file {path} does not exist; put the same 32 random bytes on every node")
+    return load_or_create_key(path)
 
 
 def _log_with_serve() -> None:

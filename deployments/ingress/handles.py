@@ -72,7 +72,7 @@ class HandleStages:
     async def engine_info(self) -> EngineInfo:
         """What the generator serves; asked once, since a change of model restarts the application."""
         if self._engine_info is None:
-            asked: EngineInfo = await _call("generator", lambda: self._info.remote())
+            asked: EngineInfo = await _call("generator", lambda: asyncio.wait_for(self._info.remote(), READY_TIMEOUT_S))
             self._engine_info = asked
         return self._engine_info
 

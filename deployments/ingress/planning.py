@@ -204,7 +204,7 @@ def _choice_sampling(compiled: CompiledControls, index: int, facts: ServiceFacts
         # The same seed for each choice would give the same answer n times.
         sampling = replace(sampling, seed=(sampling.seed + index) % 2**63)
     if sampling.max_tokens is None:
-        sampling = replace(sampling, max_tokens=facts.tunables.default_max_tokens)
+        sampling = replace(sampling, max_tokens=max(facts.tunables.default_max_tokens, sampling.min_tokens))
     if "reasoning" in facts.capabilities:
         sampling = replace(sampling, thinking_tokens=THINKING_TOKENS[compiled.reasoning or "none"])
     return sampling

@@ -32,15 +32,17 @@ class ErrorEnvelopes:
             await self._app(scope, receive, send)
             return
         refused: RheostatError | None = None
+        request_id: list[tuple[bytes, bytes]] = []
 
         async def send_enveloped(message: Message) -> None:
-            nonlocal refused
+            nonlocal refused, request_id
             if message["type"] == "http.response.start" and _is_plain_error(message):
                 refused = error_of(message["status"])
+                request_id = [header for header in message["headers"] if header[0].lower() == b"x-request-id"]
             elif refused is None:
                 await send(message)
             elif not message.get("more_body"):
-                await _send_error(refused, send)
+                await _send_error(refused, request_id, send)
 
         await self._app(scope, receive, send_enveloped)
 
@@ -67,9 +69,9 @@ def _is_plain_error(message: Message) -> bool:
     return status >= 400 and headers.get(b"content-type", b"text/plain").startswith(b"text/plain")
 
 
-async def _send_error(error: RheostatError, send: Send) -> None:
+async def _send_error(error: RheostatError, request_id: list[tuple[bytes, bytes]], send: Send) -> None:
     body = orjson.dumps(error_body(error))
     headers = [(name.lower().encode(), value.encode()) for name, value in error_headers(error, random.Random()).items()]
-    headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [*request_id, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

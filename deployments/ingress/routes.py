@@ -61,7 +61,7 @@ def build_app(
     Args:
         tells_request_id: Put ``x-request-id`` on every answer; False where the server around it does so already.
     """
-    app = FastAPI(title="Rheostat", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Rheostat", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.include_router(_routes(service, backend, keys, token_key))
     rng = random.Random()
 
@@ -210,7 +210,7 @@ class RequestIds:
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         text = given.decode("latin-1")
-        request_id = text if _REQUEST_ID.match(text) else new_id()
+        request_id = text if _REQUEST_ID.fullmatch(text) else new_id()
         scope.setdefault("state", {})["request_id"] = request_id
         has_started = False
 

@@ -26,7 +26,7 @@ from deployments.ingress.telemetry import RequestFacts, Telemetry
 from deployments.validator.guard import StreamGuard
 from deployments.validator.policy import decide_last_resort
 from graph.contracts import EngineInfo
-from graph.errors import Overloaded, RheostatError
+from graph.errors import Overloaded, RheostatError, as_rheostat_error
 from graph.ids import new_id
 from graph.lifecycle import RequestLife
 from graph.moves import Answer, End, Plan, Release
@@ -159,6 +159,7 @@ class ChatService:
 
     async def _plan(self, request: ChatRequest, caller: Caller, timeout_s: float | None) -> tuple[Planned, EngineInfo]:
         facts = self._facts()
+        now = self._clock.now()
         engine = await self._engine_info()
         limit = facts.tunables.request_timeout_s
         planned = plan_request(
@@ -167,7 +168,7 @@ class ChatService:
             facts,
             engine,
             tuple(new_id() for _ in range(request.choices)),
-            self._clock.now(),
+            now,
             limit if timeout_s is None else min(limit, timeout_s),
         )
         return planned, engine
@@ -216,9 +217,14 @@ class ChatService:
         queue: asyncio.Queue[tuple[int, Release | End]] = asyncio.Queue(maxsize=64)
 
         async def pump(index: int, running: _Running) -> None:
-            async with aclosing(self._moves(running)) as moves:
-                async for move in moves:
-                    await queue.put((index, move))
+            try:
+                async with aclosing(self._moves(running)) as moves:
+                    async for move in moves:
+                        await queue.put((index, move))
+            except Exception as error:
+                # A bug: told to whoever waits at the queue, or the stream would wait for ever.
+                logger.exception("a choice failed")
+                await queue.put((index, End("error", error=as_rheostat_error(error))))
 
         tasks = [asyncio.create_task(pump(index, running)) for index, running in enumerate(lives)]
         try:
@@ -250,7 +256,7 @@ class ChatService:
         return {
             "generation_id": generation_id,
             "engine": engine.engine,
-            "controls": {**planned.compiled.receipt, "measured": measure(answer.text)},
+            "controls": {**planned.compiled.receipt, "measured": measure(answer.unrendered)},
             "quality": quality_of(answer),
             "feedback_token": sign(claims, self._token_key),
             "attempts": answer.attempts,

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from deployments.validator.checks import CHECKS, Check
 from deployments.validator.fixes import FIXES, redact
-from deployments.validator.policy import CHECK_FAILED, QualityPolicy
+from deployments.validator.policy import QualityPolicy
 from deployments.validator.watch import LEFT_CONTEXT
-from graph.contracts import Action, CheckContext, Finding
+from graph.contracts import CHECK_FAILED, Action, CheckContext, Finding
 
 __all__ = ["Released", "StreamGuard"]
 

@@ -17,11 +17,10 @@ from deployments.validator.checks import CHECKS, Check
 from deployments.validator.fixes import FIXES
 from deployments.validator.scores import DEFAULT_CAPS, score
 from deployments.validator.thresholds import Thresholds
-from graph.contracts import Action, CheckContext, Finding, Verdict
+from graph.contracts import CHECK_FAILED, Action, CheckContext, Finding, Verdict
 from graph.errors import ConfigurationError
 
 __all__ = [
-    "CHECK_FAILED",
     "CheckPolicies",
     "CheckPolicy",
     "QualityPolicy",
@@ -31,8 +30,6 @@ __all__ = [
     "parse_policy",
 ]
 
-CHECK_FAILED = "check failed"
-"""Every finding that reports a crashed check begins so; the pipeline marks such an answer ``unvalidated``."""
 
 _VerdictAction = Literal["deliver", "fix", "regenerate", "fallback", "block"]
 _STRENGTH: Mapping[Action, int] = {"note": 0, "fix": 1, "regenerate": 2, "fallback": 3, "block": 4}

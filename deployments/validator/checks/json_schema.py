@@ -59,7 +59,14 @@ def explain_mismatch(value: Any, schema: Mapping[str, Any] | None) -> str | None
     error = best_match(_Validator(_drop_costly_names(schema), registry=REGISTRY).iter_errors(value))
     if error is None:
         return None
-    return f"the JSON does not meet the schema at {error.json_path}: {_shorten(error.message)}"
+    # Never the value, nor a key that only the answer has: a finding is shown where the value itself may be redacted.
+    rule = _shorten(f"{error.validator} {error.validator_value!r}")
+    return f"the JSON does not meet the schema at {_schema_path(error)}: expected {rule}"
+
+
+def _schema_path(error: ValidationError) -> str:
+    """Where in the schema, since those names are the caller's own."""
+    return "$" + "".join(f".{part}" for part in error.absolute_schema_path)
 
 
 def _refuse_constant(name: str) -> None:

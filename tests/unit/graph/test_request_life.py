@@ -234,6 +234,38 @@ def test_logprobs_never_run_ahead_of_the_text_and_stop_at_a_finding() -> None:
     assert told == ["The ", "key ", "is "]
 
 
+def test_logprobs_that_come_before_their_text_wait_for_it() -> None:
+    # As an engine does that looks for a stop string: the entries at once, the text later.
+    early = [Delta(TokenDelta("", 1, 7, logprobs=({"token": text},))) for text in ("The ", "key ", "is ", SECRET)]
+    late = Delta(TokenDelta(f"The key is {SECRET} ", 0, 7))
+    released = [c for c in run(make_life(streaming=True), *early, late) if isinstance(c, Release)]
+    assert [entry["token"] for release in released for entry in release.logprobs] == []
+    assert [release.text for release in released] == ["The key is "]
+
+
+def test_a_streamed_second_attempt_that_is_not_judged_is_recorded_as_it_was_sent() -> None:
+    empty = Judged(Verdict("fallback", (soft("empty", "fallback"),), score=0.0))
+    life = make_life(streaming=True)
+    commands = run(life, token("", "stop"), empty, token("Good.", "stop"), StageFailed(Unavailable("pool")), Recorded())
+    (record,) = [c.row for c in commands if isinstance(c, Record)]
+    assert (record["answer"], record["outcome"]) == ("Good.", "unvalidated")
+    answer = ending_of(commands).answer
+    assert answer is not None
+    assert (answer.usage.completion_tokens, answer.usage.discarded_tokens) == (1, 1)
+
+
+def test_a_block_of_the_pools_counts_beside_an_earlier_redaction() -> None:
+    class Redacting(WordGuard):
+        def feed(self, text: str) -> Let:
+            return Let(text, (Finding("pii", "hard", "an address", action="fix"),))
+
+    life = RequestLife(make_plan(streaming=True), Redacting)
+    block = Judged(Verdict("block", (Finding("prompt_leak", "hard", "leak", action="block"),)))
+    answer = ending_of(run(life, token("a b", "stop"), block, Recorded())).answer
+    assert answer is not None
+    assert (answer.outcome, answer.finish_reason) == ("blocked", "content_filter")
+
+
 def test_after_the_end_nothing_is_said_any_more() -> None:
     life = make_life()
     run(life, ClientGone())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from harness import running
 
 from deployments.feedback.directory import read_log
+from graph.contracts import CHECK_FAILED, Finding
 from graph.errors import Unavailable
 from tests.cluster import chat
 
@@ -377,3 +379,98 @@ async def test_a_preview_shows_what_a_setting_compiles_into_without_generating(t
         assert service.rows == []
     assert body["target_words"] == 25
     assert "25" in body["directive"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_taking_marks_out_never_joins_a_hard_value_unseen(stream: bool, tmp_path: Path) -> None:
+    script = simulated(pay="Pay with the card 4111 **1111** 1111 1111 at the desk, and then go in.")
+    asked = chat("how do I pay", controls={"ls": {"format": "plain"}})
+    async with running(tmp_path, simulated=script) as (client, _):
+        if stream:
+            events = await events_of(client, asked)
+            text, quality = text_of(events), events[-1]["rheostat"]["quality"]
+        else:
+            body = (await client.post(CHAT, json=asked)).json()
+            text, quality = body["choices"][0]["message"]["content"], body["rheostat"]["quality"]
+        logged = "".join(str(row["answer"]) for row in read_log(tmp_path))
+    assert "1111" not in text + logged
+    assert text.endswith("at the desk, and then go in.")
+    assert quality["outcome"] == "fixed"
+
+
+async def test_a_finding_never_quotes_what_was_taken_out(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}
+    asked = chat("who", response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    script = simulated(who='{"id": "john.doe@gmail.com"}')
+    async with running(tmp_path, simulated=script) as (client, _):
+        whole = (await client.post(CHAT, json=asked)).text
+        events = json.dumps(await events_of(client, asked))
+        logged = "".join(str(row) for row in read_log(tmp_path))
+    assert "john.doe" not in whole + events + logged
+
+
+async def test_a_generator_that_is_slow_to_answer_counts_against_the_deadline(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, service):
+        info = service.engine.info
+
+        async def slow_info() -> Any:
+            await asyncio.sleep(0.3)
+            return info
+
+        service.engine_info = slow_info  # type: ignore[method-assign]
+        response = await client.post(CHAT, json=chat(), headers={"x-request-timeout-seconds": "0.2"})
+    assert response.status_code == 504
+
+
+async def test_a_stalled_validator_pool_leaves_answers_unvalidated_inside_the_deadline(tmp_path: Path) -> None:
+    async with running(tmp_path, tunables={"delivery_reserve_s": 0.2, "request_timeout_s": 0.6}) as (client, service):
+
+        async def stalled(job: Any) -> Any:
+            await asyncio.Event().wait()
+
+        service.judge = stalled  # type: ignore[method-assign]
+        whole = (await client.post(CHAT, json=chat())).json()
+        events = await events_of(client, chat())
+    assert whole["rheostat"]["quality"]["outcome"] == "unvalidated"
+    assert events[-1]["rheostat"]["quality"]["outcome"] == "unvalidated"
+
+
+async def test_an_answer_whose_check_crashed_is_unvalidated(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, service):
+        good = service.judge
+
+        async def crashed(job: Any) -> Any:
+            verdict = await good(job)
+            crash = Finding("repetition", "note", f"{CHECK_FAILED}: ZeroDivisionError")
+            return replace(verdict, findings=(*verdict.findings, crash))
+
+        service.judge = crashed  # type: ignore[method-assign]
+        quality = (await client.post(CHAT, json=chat())).json()["rheostat"]["quality"]
+    assert (quality["outcome"], quality["score"]) == ("unvalidated", None)
+
+
+async def test_a_bug_in_one_of_several_streamed_choices_ends_the_stream(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, service):
+
+        def broken(facts: Any) -> None:
+            raise ZeroDivisionError
+
+        service.observe = broken  # type: ignore[method-assign]
+        async with asyncio.timeout(20):
+            raw = (await client.post(CHAT, json=chat(stream=True, n=2))).text
+    assert "[DONE]" not in raw
+    assert "internal_error" in raw
+
+
+async def test_what_is_measured_is_the_answer_and_not_its_markup(tmp_path: Path) -> None:
+    script = simulated(paint="One two three four.")
+    async with running(tmp_path, simulated=script) as (client, _):
+        for render in ("text", "html", "json"):
+            body = (await client.post(CHAT, json=chat("paint", controls={"render": render}))).json()
+            assert body["rheostat"]["controls"]["measured"]["words"] == 4
+
+
+async def test_a_trailing_slash_is_another_path_and_no_redirect(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, _):
+        response = await client.post(f"{CHAT}/", json=chat())
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_url")

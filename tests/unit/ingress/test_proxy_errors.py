@@ -29,7 +29,9 @@ async def through(response: Response) -> httpx.Response:
     ],
 )
 async def test_a_plain_text_error_gets_an_envelope(status: int, becomes: int, code: str) -> None:
-    answer = await through(PlainTextResponse("Request 123 timed out after 1s, inside told.", status))
+    plain = PlainTextResponse("Request 123 timed out after 1s, inside told.", status, {"x-request-id": "r1"})
+    answer = await through(plain)
+    assert answer.headers["x-request-id"] == "r1"
     assert answer.status_code == becomes
     assert answer.json()["error"]["code"] == code
     assert "inside" not in answer.text
