@@ -37,6 +37,7 @@ class Service:
         self.observed: list[RequestFacts] = []
         self.rows: list[dict[str, Any]] = []
         self.judge_error: Exception | None = None
+        self.info_delay_s = 0.0
         self._facts = ServiceFacts(
             catalogue=load_catalogue(PROJECT_ROOT / "configs/controls.yaml"),
             policy=load_policy(PROJECT_ROOT / "configs/quality.yaml"),
@@ -74,6 +75,7 @@ class Service:
         self._facts = replace(self._facts, tunables=IngressTunables(**tunables))
 
     async def engine_info(self) -> EngineInfo:
+        await asyncio.sleep(self.info_delay_s)
         return self.engine.info
 
     async def check_ready(self) -> None:

@@ -411,13 +411,7 @@ async def test_a_finding_never_quotes_what_was_taken_out(tmp_path: Path) -> None
 
 async def test_a_generator_that_is_slow_to_answer_counts_against_the_deadline(tmp_path: Path) -> None:
     async with running(tmp_path) as (client, service):
-        info = service.engine.info
-
-        async def slow_info() -> Any:
-            await asyncio.sleep(0.3)
-            return info
-
-        service.engine_info = slow_info  # type: ignore[method-assign]
+        service.info_delay_s = 0.3
         response = await client.post(CHAT, json=chat(), headers={"x-request-timeout-seconds": "0.2"})
     assert response.status_code == 504
 
