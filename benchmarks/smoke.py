@@ -15,6 +15,7 @@ import random
 import statistics
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +49,8 @@ class Sample:
     total_s: float
     tokens: int
     outcome: str
+    failed_checks: tuple[str, ...] = ()
+    """Checks that found what was not mended."""
 
 
 def random_controls(rng: random.Random, catalogue: dict[str, Any]) -> dict[str, Any]:
@@ -69,25 +72,28 @@ async def ask(client: httpx.AsyncClient, body: dict[str, Any]) -> Sample:
     streamed = bool(body.get("stream"))
     try:
         check = _streamed if streamed else _whole
-        first, close, tokens, outcome = await check(client, body, began)
-        return Sample(streamed, None, first, close, time.monotonic() - began, tokens, outcome)
+        first, close, tokens, quality = await check(client, body, began)
+        failed = tuple(sorted({f["check"] for f in quality["findings"] if f["action"] not in ("note", "fix")}))
+        return Sample(streamed, None, first, close, time.monotonic() - began, tokens, quality["outcome"], failed)
     except (httpx.HTTPError, AssertionError, KeyError, ValueError) as error:
         return Sample(streamed, f"{type(error).__name__}: {error}", None, None, time.monotonic() - began, 0, "none")
 
 
-async def _whole(client: httpx.AsyncClient, body: dict[str, Any], began: float) -> tuple[None, None, int, str]:
+async def _whole(
+    client: httpx.AsyncClient, body: dict[str, Any], began: float
+) -> tuple[None, None, int, dict[str, Any]]:
     response = await client.post("/v1/chat/completions", json=body)
     assert response.status_code == 200, response.text[:300]
     answer = response.json()
     assert answer["choices"][0]["finish_reason"] in ("stop", "length", "content_filter")
     assert answer["rheostat"]["feedback_token"]
-    return None, None, answer["usage"]["completion_tokens"], answer["rheostat"]["quality"]["outcome"]
+    return None, None, answer["usage"]["completion_tokens"], answer["rheostat"]["quality"]
 
 
 async def _streamed(
     client: httpx.AsyncClient, body: dict[str, Any], began: float
-) -> tuple[float | None, float, int, str]:
-    first, tokens, outcome, done_at = None, 0, None, None
+) -> tuple[float | None, float, int, dict[str, Any]]:
+    first, tokens, quality, done_at = None, 0, None, None
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
         assert response.status_code == 200, (await response.aread()).decode()[:300]
         async for line in response.aiter_lines():
@@ -102,13 +108,13 @@ async def _streamed(
             if first is None and chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
                 first = time.monotonic() - began
             if "rheostat" in chunk:
-                outcome = chunk["rheostat"]["quality"]["outcome"]
+                quality = chunk["rheostat"]["quality"]
                 assert chunk["rheostat"]["feedback_token"]
             if chunk.get("usage"):
                 tokens = chunk["usage"]["completion_tokens"]
     assert done_at is not None, "the stream ended without [DONE]"
-    assert outcome, "the stream ended without its verdict"
-    return first, time.monotonic() - done_at, tokens, outcome
+    assert quality, "the stream ended without its verdict"
+    return first, time.monotonic() - done_at, tokens, quality
 
 
 async def run(url: str, requests: int, concurrency: int, seed: int) -> tuple[list[Sample], float, dict[str, Any]]:
@@ -162,6 +168,7 @@ def summary(samples: list[Sample], total_s: float) -> dict[str, Any]:
         "close_max_ms": round(max((s.close_s for s in samples if s.close_s is not None), default=0.0) * 1e3, 1),
         "tokens": sum(s.tokens for s in samples),
         "tokens_per_s": round(sum(s.tokens for s in samples) / total_s, 1),
+        "failed_checks": dict(sorted(Counter(name for s in samples for name in s.failed_checks).items())),
         "outcomes": {name: sum(s.outcome == name for s in samples) for name in outcomes},
     }
 
