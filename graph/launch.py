@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,7 @@ DRAIN_TIMEOUT_S = 15.0
 """How long running requests may take to finish after Ctrl-C."""
 OBJECT_STORE_BYTES = 200 << 20
 """Ray's shared memory: messages go by value here, so little is needed."""
+TEMP_PREFIX = "rheostat-ray-"
 SAMPLE = {
     "messages": [{"role": "user", "content": "Why is the sky blue?"}],
     "controls": {"lp": {"depth": 30, "technicality": 20}},
@@ -88,7 +90,9 @@ def _on_signals(stop: Callable[[], None]) -> None:
 @contextlib.contextmanager
 def _cluster(config: Path, dashboard_port: int) -> Iterator[tuple[str, str, AppArgs]]:
     """A running Ray for ``config``: yields the service's URL, the dashboard's, and the application's settings."""
-    with tempfile.TemporaryDirectory(prefix="rheostat-ray-", ignore_cleanup_errors=True) as temp:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, ignore_cleanup_errors=True) as temp:
+        Path(temp, "pid").write_text(str(os.getpid()))
         _set_ray_environment(Path(temp))
         faults = faults_of(config)
         if faults:
@@ -124,6 +128,13 @@ def _cluster(config: Path, dashboard_port: int) -> Iterator[tuple[str, str, AppA
             yield f"http://{host}:{port}", f"http://127.0.0.1:{dashboard_port}", args
         finally:
             _stop(psutil.Process().children(recursive=True))
+
+
+def _sweep() -> None:
+    """Removes what launchers left behind that were killed without a chance to."""
+    for pid in Path(tempfile.gettempdir()).glob(f"{TEMP_PREFIX}*/pid"):
+        if pid.stat().st_uid == os.getuid() and not psutil.pid_exists(int(pid.read_text() or 0)):
+            shutil.rmtree(pid.parent, ignore_errors=True)
 
 
 def _set_ray_environment(temp: Path) -> None:

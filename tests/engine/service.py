@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +51,12 @@ def launched(folder: Path) -> Iterator[Launched]:
     config["http_options"] = {"host": "127.0.0.1", "port": port}
     path = folder / "serve.yaml"
     path.write_text(yaml.safe_dump(config))
+    # Short, for Ray puts sockets there; ours, for a launcher that is killed cannot clean up.
+    temp = tempfile.mkdtemp(prefix="t-", dir="/tmp")
     process = subprocess.Popen(
         [sys.executable, "-m", "graph.launch", "--config", str(path), "--dashboard-port", str(free_port())],
         cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200", "TMPDIR": temp},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -75,3 +79,4 @@ def launched(folder: Path) -> Iterator[Launched]:
         for descendant in family:
             with contextlib.suppress(psutil.Error):
                 descendant.kill()
+        shutil.rmtree(temp, ignore_errors=True)

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,16 @@ def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: p
     said = refusal(tmp_path, capsys, port=1)
     assert "cannot be written" in said
     assert "set args.data_dir" in said
+
+
+def test_what_a_killed_launcher_left_is_swept_and_what_a_living_one_has_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name, pid in (("dead", gone.pid), ("alive", os.getpid())):
+        (tmp_path / f"rheostat-ray-{name}").mkdir()
+        (tmp_path / f"rheostat-ray-{name}" / "pid").write_text(str(pid))
+    launch._sweep()
+    assert [path.name for path in tmp_path.iterdir()] == ["rheostat-ray-alive"]
