@@ -31,6 +31,7 @@ from rich.panel import Panel
 from rich.spinner import Spinner
 from rich.table import Table
 
+from deployments.ingress.proxy_errors import CALLBACK
 from graph.check_config import faults_of
 from graph.settings import PROJECT_ROOT, AppArgs, project_path
 
@@ -148,7 +149,7 @@ def _set_ray_environment(temp: Path) -> None:
         RAY_AUTH_TOKEN_PATH=str(token),
         RAY_USAGE_STATS_ENABLED="0",
         RAY_TMPDIR=str(temp),
-        RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH="deployments.ingress.proxy_errors:middlewares",
+        RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=CALLBACK,
         # /metrics shows what was published last (default every 10 s).
         RAY_metrics_report_interval_ms="2000",
         # Ray's agents look so long for a control process that is gone before they go too (default 60).

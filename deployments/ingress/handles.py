@@ -50,7 +50,7 @@ class HandleStages:
             async for delta in stream:
                 yield delta
         except Exception as error:
-            raise ours(error, "generator") from error
+            raise _logged(ours(error, "generator"), error) from error
         finally:
             # Closing the replica's generator is what aborts the request in the engine.
             stream.cancel()
@@ -90,7 +90,14 @@ async def _call(stage: str, start: Callable[[], Awaitable[T]]) -> T:
     try:
         return await start()
     except Exception as error:
-        raise ours(error, stage) from error
+        raise _logged(ours(error, stage), error) from error
+
+
+def _logged(mapped: RheostatError, error: Exception) -> RheostatError:
+    """``mapped``; the reason of a bug is logged here, for the caller is told none."""
+    if isinstance(mapped, InternalError):
+        logger.error("a stage failed", exc_info=error)
+    return mapped
 
 
 def ours(error: Exception, stage: str) -> RheostatError:

@@ -49,15 +49,16 @@ class Planned:
 
     compiled: CompiledControls
     plans: tuple[Plan, ...]
-    messages: tuple[Message, ...]
-    """The conversation as the caller sent it."""
 
     @property
     def controls_hash(self) -> str:
-        """Groups answers by what was asked of them, in the log and in feedback tokens."""
-        receipt = self.compiled.receipt
-        asked = {kind: {name: knob["value"] for name, knob in receipt[kind].items()} for kind in ("lp", "ls")}
-        return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        return hash_controls(self.compiled.receipt)
+
+
+def hash_controls(receipt: Mapping[str, Any]) -> str:
+    """Groups answers by what was asked of them, in the log and in feedback tokens."""
+    asked = {kind: {name: knob["value"] for name, knob in receipt[kind].items()} for kind in ("lp", "ls")}
+    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 def plan_request(
@@ -123,7 +124,7 @@ def plan_request(
         )
         for index, generation_id in enumerate(generation_ids)
     )
-    return Planned(compiled, plans, messages)
+    return Planned(compiled, plans)
 
 
 def compile_request(
@@ -239,6 +240,7 @@ def _record(
         "model": engine.model,
         "prompt": [{"role": m.role, "content": m.content} for m in messages],
         "controls": compiled.receipt,
+        "controls_hash": hash_controls(compiled.receipt),
         "versions": {"engine": f"{engine.engine} {engine.version}"},
         "extra": {"request_id": caller.request_id, "choice": index, "stream": bool(request.stream)},
     }

@@ -142,10 +142,6 @@ class ChatService:
                 yield chunks.usage(usage_json([answer.usage for answer in answers]))
             yield DONE
 
-    @property
-    def inflight_choices(self) -> int:
-        return self._inflight
-
     @contextmanager
     def _admit(self, choices: int) -> Iterator[None]:
         limit = self._facts().tunables.max_inflight_choices

@@ -11,6 +11,7 @@ import pytest
 from harness import running
 
 from deployments.feedback.directory import read_log
+from deployments.feedback.tokens import verify
 from graph.contracts import CHECK_FAILED, Finding
 from graph.errors import Unavailable
 from tests.cluster import chat
@@ -74,6 +75,8 @@ async def test_every_answer_is_on_disk_before_it_is_whole(tmp_path: Path) -> Non
         assert row["answer"] == text
         assert json.loads(row["prompt"])[0]["content"] == "Why is the sky blue?"
         assert json.loads(row["quality"]) == vendor["quality"]
+        claims = verify(vendor["feedback_token"], {"test": b"k" * 32}, 0.0)
+        assert row["controls_hash"] == claims.controls_hash
 
 
 async def test_a_stream_has_role_and_text_first_and_the_verdict_in_the_finish_chunk(tmp_path: Path) -> None:
