@@ -26,9 +26,9 @@ from deployments.controls.knobs import (
     check_placeholders,
     fault,
 )
-from deployments.controls.strict_yaml import KeyPath, read_yaml
 from graph.contracts import AnswerFormat
 from graph.errors import ConfigurationError
+from graph.strict_yaml import KeyPath, read_yaml
 
 CODED_VALUES: Mapping[str, tuple[str, ...]] = {
     "format": get_args(AnswerFormat),

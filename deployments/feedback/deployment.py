@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import serve
 
-from deployments.feedback.segment import RotationLimits
+from deployments.feedback.segment_writer import RotationLimits
 from deployments.feedback.writer import LogWriter
 from graph.contracts import LogAck
 from graph.errors import Unavailable

@@ -21,14 +21,8 @@ from typing import Any
 
 from deployments.feedback.files import FileLayer, FileLock, ensure_directory, replace_file, try_lock
 from deployments.feedback.schema import COLUMN_NAMES
-from deployments.feedback.segment import (
-    Manifest,
-    SegmentReadout,
-    epoch_directory,
-    manifest_path,
-    read_segment,
-    write_manifest,
-)
+from deployments.feedback.segment_format import Manifest, epoch_directory, manifest_path, write_manifest
+from deployments.feedback.segment_reader import SegmentReadout, read_segment
 from graph.errors import InternalError
 
 QUARANTINE = "quarantine"

@@ -27,7 +27,7 @@ from typing import Any
 from deployments.feedback.directory import RecoveryReport, claim_epoch, read_segments, recover
 from deployments.feedback.files import FileLayer, LocalFiles, ensure_directory
 from deployments.feedback.schema import to_row
-from deployments.feedback.segment import RotationLimits, SegmentFacts, SegmentWriter, should_rotate
+from deployments.feedback.segment_writer import RotationLimits, SegmentFacts, SegmentWriter, should_rotate
 from graph.contracts import LogAck
 from graph.errors import Conflict, RequestTooLarge, Unavailable
 

@@ -12,7 +12,8 @@ from deployments.feedback.directory import (
     read_segments,
     recover,
 )
-from deployments.feedback.segment import RotationLimits, SegmentWriter, manifest_path
+from deployments.feedback.segment_format import manifest_path
+from deployments.feedback.segment_writer import RotationLimits, SegmentWriter
 from deployments.feedback.writer import LogWriter
 from graph.errors import InternalError
 

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from deployments.feedback.segment import RotationLimits
+from deployments.feedback.segment_writer import RotationLimits
 from deployments.feedback.writer import LogWriter
 
 writer = LogWriter(Path(sys.argv[1]), queue_limit=64, limits=RotationLimits(max_rows=40))

@@ -8,16 +8,9 @@ from feedback_support import QuickFiles, make_row, make_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.feedback.segment import (
-    RotationLimits,
-    SegmentFacts,
-    SegmentWriter,
-    encode_batch,
-    encode_head,
-    manifest_path,
-    read_segment,
-    should_rotate,
-)
+from deployments.feedback.segment_format import encode_batch, encode_head, manifest_path
+from deployments.feedback.segment_reader import read_segment
+from deployments.feedback.segment_writer import RotationLimits, SegmentFacts, SegmentWriter, should_rotate
 
 BATCHES = [make_rows(range(0, 3)), make_rows(range(3, 4)), make_rows(range(4, 9))]
 

@@ -7,7 +7,7 @@ import pytest
 from feedback_support import GatedFiles, QuickFiles, RecordingFiles, failing, make_row, make_rows
 
 from deployments.feedback.directory import read_log, read_segments
-from deployments.feedback.segment import RotationLimits
+from deployments.feedback.segment_writer import RotationLimits
 from deployments.feedback.writer import LogWriter
 from graph.errors import Conflict, InvalidRequest, RequestTooLarge, Unavailable
 
