@@ -31,6 +31,9 @@ class FileLayer(Protocol):
     def rename(self, source: Path, target: Path) -> None:
         """Move a file, replacing ``target``; atomic within one file system."""
 
+    def unlink(self, path: Path) -> None:
+        """Remove a file's name; FileNotFoundError if it is gone already."""
+
     def fsync_dir(self, path: Path) -> None:
         """Return when the directory's entries are on the device."""
 
@@ -56,6 +59,9 @@ class LocalFiles:
 
     def rename(self, source: Path, target: Path) -> None:
         os.rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        os.unlink(path)
 
     def fsync_dir(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -22,10 +22,8 @@ Format: https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
@@ -80,20 +78,19 @@ def encode_head(writer_id: str, epoch: int, number: int, first_seq: int) -> byte
     return _with_crc(bytearray(stream[: _framed_bytes(stream)]), seed=0)
 
 
-def encode_batch(rows: Sequence[Mapping[str, Any]], writer_id: str, first_seq: int, head_crc: int) -> bytearray:
+def encode_batch(batch: pa.RecordBatch, writer_id: str, first_seq: int, head_crc: int) -> bytearray:
     """Return the bytes of one batch message, CRC set.
 
     Args:
-        rows: Whole rows, as `schema.to_row` makes them; at least one.
+        batch: Whole rows, as `schema.to_batch` makes them; at least one.
         writer_id: As in the head.
         first_seq: Sequence of the first row.
         head_crc: CRC-32 of the head's bytes: a batch belongs to one head.
     """
-    batch = pa.RecordBatch.from_pylist(rows, schema=ARROW_SCHEMA)
     metadata = {
         "writer": writer_id,
         "first_seq": str(first_seq),
-        "n": str(len(rows)),
+        "n": str(batch.num_rows),
         "crc32": _NO_CRC.decode(),
     }
     # A stream of its own for each batch, whose schema message is cut off: the bytes are those that one long

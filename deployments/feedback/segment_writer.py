@@ -3,11 +3,12 @@
 import hashlib
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from deployments.feedback.files import FileLayer, ensure_directory, write_all
 from deployments.feedback.schema import SCHEMA_VERSION
@@ -98,16 +99,19 @@ class SegmentWriter:
         """`path` below the log's root, for acknowledgements."""
         return self.path.relative_to(self._root).as_posix()
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Write whole rows as one batch and return the sequence of the first. Not durable before `sync`."""
+    def append(self, batch: pa.RecordBatch) -> int:
+        """Write one batch of whole rows (`schema.to_batch`) and return the sequence of its first.
+
+        Not durable before `sync`.
+        """
         with self._work():
             if self._fd is None:
                 self._open()
             first_seq = self._next_seq
-            message = encode_batch(rows, self.writer_id, first_seq, self._head_crc)
+            message = encode_batch(batch, self.writer_id, first_seq, self._head_crc)
             self._write(message)
-        self._next_seq += len(rows)
-        self.rows += len(rows)
+        self._next_seq += batch.num_rows
+        self.rows += batch.num_rows
         return first_seq
 
     def sync(self) -> None:

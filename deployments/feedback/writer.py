@@ -22,14 +22,16 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from deployments.feedback.directory import RecoveryReport, claim_epoch, read_segments, recover
 from deployments.feedback.files import FileLayer, LocalFiles, ensure_directory
-from deployments.feedback.schema import to_row
+from deployments.feedback.schema import to_batch, whole
 from deployments.feedback.segment_writer import RotationLimits, SegmentFacts, SegmentWriter, should_rotate
 from graph.contracts import LogAck
-from graph.errors import Conflict, RequestTooLarge, Unavailable
+from graph.errors import Conflict, InternalError, RequestTooLarge, Unavailable
 
 
 @dataclass(slots=True)
@@ -53,12 +55,36 @@ class LogStats:
     """How long the latest fdatasync took."""
 
 
+_DOES_NOT_FIT = (KeyError, TypeError, ValueError, OverflowError)
+"""What `schema.to_batch` raises; Arrow's own errors are TypeError or ValueError too."""
+
+
+class Promise(Protocol):
+    """A future, of a thread or of an event loop."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: LogAck, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One group that is on disk now; for metrics."""
+
+    rows: int
+    sync_s: float
+    """How long the fdatasync took."""
+    waited_s: float
+    """How long the group's first row waited, from submit until its acknowledgement."""
+
+
 @dataclass(slots=True)
 class _Waiting:
-    row: dict[str, Any]
+    row: Mapping[str, Any]
     size_bytes: int
-    future: Future[LogAck]
-    followers: list[Future[LogAck]] = field(default_factory=list)
+    future: Promise
+    since_s: float
+    followers: list[Promise] = field(default_factory=list)
     """Repeats that came while the row was on its way to disk."""
 
 
@@ -78,6 +104,10 @@ class LogWriter:
         recent_rows: How many acknowledged event_ids are remembered, across restarts too. Beyond them a repeat
             is written again, and readers drop it by its event_id.
         writer_id: None: a new random one.
+        new_future: Makes the future of each row; None: one for threads, that nobody can cancel.
+        deliver: Runs what resolves a group's futures. Default: at once, in the writer's thread. For futures of
+            an event loop: its ``call_soon_threadsafe``, so that a group crosses over to it once.
+        on_commit: Told of each group, in the writer's thread; must not raise.
 
     Raises:
         OSError: The directory cannot be written or read.
@@ -94,7 +124,13 @@ class LogWriter:
         queue_bytes: int = 64 * 2**20,
         recent_rows: int = 65_536,
         writer_id: str | None = None,
+        new_future: Callable[[], Promise] | None = None,
+        deliver: Callable[[Callable[[], None]], object] | None = None,
+        on_commit: Callable[[Commit], None] | None = None,
     ) -> None:
+        self._new_future = new_future or _uncancellable
+        self._deliver = deliver or _at_once
+        self._on_commit = on_commit
         self._queue_limit = queue_limit
         self._queue_bytes = queue_bytes
         self._recent_rows = recent_rows
@@ -131,15 +167,15 @@ class LogWriter:
         with self._changed:
             return replace(self._stats)
 
-    def submit(self, row: Mapping[str, Any]) -> Future[LogAck]:
+    def submit(self, row: Mapping[str, Any]) -> Any:
         """Queue a row (see `schema.to_row`); does not block on the disk.
 
-        The future cannot be cancelled: an accepted row is written even if nobody waits for it any more.
+        An accepted row is written even if nobody waits for it any more.
 
         Returns:
-            A future of the acknowledgement, ``duplicate=True`` for a repeat of a row already accepted, which
-            resolves when that one is durable. It fails with `Unavailable` (with the reason) if the write or
-            sync fails, or if the writer has stopped.
+            A future of the `LogAck`, ``duplicate=True`` for a repeat of a row already accepted, which resolves
+            when that one is durable. It fails with `Unavailable` (with the reason) if the write or sync fails,
+            or if the writer has stopped.
 
         Raises:
             InvalidRequest: The row does not fit the schema.
@@ -147,11 +183,11 @@ class LogWriter:
             Conflict: The event_id was used with other content.
             Unavailable: The queue is full; come back in a few seconds.
         """
-        whole = to_row(row)
-        size_bytes = sum(len(value) for value in whole.values() if isinstance(value, str))
-        event_id, digest = whole["event_id"], whole["content_hash"]
-        future: Future[LogAck] = Future()
-        future.set_running_or_notify_cancel()  # from here on cancel() has no effect
+        row = whole(row)
+        size_bytes = sum([len(value) for value in row.values() if type(value) is str])
+        event_id, digest = row["event_id"], row["content_hash"]
+        future = self._new_future()
+        now_s = self._clock()
         with self._changed:
             if self._failure is not None or self._closing:
                 self._stats.refused += 1
@@ -182,11 +218,17 @@ class LogWriter:
                     "seconds with the same event_id."
                 )
             else:
-                self._accept(_Waiting(whole, size_bytes, future))
+                self._accept(_Waiting(row, size_bytes, future, now_s))
                 return future
         assert known is not None
         future.set_result(replace(known[1], duplicate=True))
         return future
+
+    def find(self, event_id: str) -> LogAck | None:
+        """Where a recent row lies, if this writer knows it and it is on disk."""
+        with self._changed:
+            known = self._recent.get(event_id)
+        return None if known is None else known[1]
 
     def reconfigure(self, *, queue_limit: int, limits: RotationLimits) -> None:
         """Use these from now on; what already waits stays accepted."""
@@ -208,7 +250,8 @@ class LogWriter:
         self._queue.append(waiting)
         self._stats.accepted += 1
         self._stats.pending += 1
-        self._changed.notify()
+        if len(self._queue) == 1:
+            self._changed.notify()
 
     def _run(self) -> None:
         try:
@@ -244,12 +287,15 @@ class LogWriter:
             return group or None
 
     def _commit(self, group: list[_Waiting]) -> None:
+        group, batch = self._encodable(group)
+        if batch is None:
+            return
         if not self._segments.rows:
             self._opened_at_s = self._clock()
-        first_seq = self._segments.append([waiting.row for waiting in group])
+        first_seq = self._segments.append(batch)
         began_s = self._clock()
         self._segments.sync()
-        took_s = self._clock() - began_s
+        now_s = self._clock()
         name = self._segments.name
         acks = [LogAck(w.row["event_id"], name, first_seq + i) for i, w in enumerate(group)]
         with self._changed:
@@ -262,12 +308,40 @@ class LogWriter:
             self._stats.written += len(group)
             self._stats.pending -= len(group)
             self._stats.syncs += 1
-            self._stats.last_sync_s = took_s
+            self._stats.last_sync_s = now_s - began_s
+        if self._on_commit is not None:
+            self._on_commit(Commit(len(group), now_s - began_s, now_s - group[0].since_s))
+
+        def resolve() -> None:
+            for waiting, ack in zip(group, acks, strict=True):
+                _resolve(waiting.future, ack)
+                for follower in waiting.followers:
+                    _resolve(follower, replace(ack, duplicate=True))
+
         # Outside the lock: done-callbacks run here and may submit again.
-        for waiting, ack in zip(group, acks, strict=True):
-            waiting.future.set_result(ack)
-            for follower in waiting.followers:
-                follower.set_result(replace(ack, duplicate=True))
+        self._deliver(resolve)
+
+    def _encodable(self, group: list[_Waiting]) -> tuple[list[_Waiting], pa.RecordBatch | None]:
+        """The group without rows that Arrow cannot hold, as a batch; such a row is a bug, and fails alone."""
+        try:
+            return group, to_batch([waiting.row for waiting in group])
+        except _DOES_NOT_FIT:
+            good = [waiting for waiting in group if self._fits(waiting)]
+        return good, to_batch([waiting.row for waiting in good]) if good else None
+
+    def _fits(self, waiting: _Waiting) -> bool:
+        try:
+            to_batch([waiting.row])
+        except _DOES_NOT_FIT as error:
+            reason = f"The row {waiting.row['event_id']!r} does not fit the log's schema: {error}"
+            with self._changed:
+                del self._waiting[waiting.row["event_id"]]
+                self._waiting_bytes -= waiting.size_bytes
+                self._stats.failed += 1
+                self._stats.pending -= 1
+            self._deliver(lambda: _fail([waiting], InternalError(reason)))
+            return False
+        return True
 
     def _stop(self, reason: str) -> None:
         with self._changed:
@@ -278,9 +352,30 @@ class LogWriter:
             self._waiting_bytes = 0
             self._stats.failed += len(victims)
             self._stats.pending -= len(victims)
-        for waiting in victims:
-            for future in (waiting.future, *waiting.followers):
-                future.set_exception(_stopped(reason))
+        if victims:
+            self._deliver(lambda: _fail(victims, _stopped(reason)))
+
+
+def _uncancellable() -> Future[LogAck]:
+    future: Future[LogAck] = Future()
+    future.set_running_or_notify_cancel()  # from here on cancel() has no effect
+    return future
+
+
+def _at_once(resolve: Callable[[], None]) -> None:
+    resolve()
+
+
+def _resolve(future: Promise, ack: LogAck) -> None:
+    # A waiter on an event loop may have been cancelled meanwhile.
+    if not future.done():
+        future.set_result(ack)
+
+
+def _fail(waiting: list[_Waiting], error: Exception) -> None:
+    for future in (future for one in waiting for future in (one.future, *one.followers)):
+        if not future.done():
+            future.set_exception(error)
 
 
 def _stopped(reason: str) -> Unavailable:

@@ -52,7 +52,7 @@ class RecordingFiles(QuickFiles):
     """Does each operation, and keeps it in ``log``; fails the ones that ``fail`` picks.
 
     Operations: (mkdir, path), (create, path, inode), (write, inode, bytes), (sync, inode),
-    (rename, source, target), (sync_dir, path). Tests may add their own marks.
+    (rename, source, target), (unlink, path), (sync_dir, path). Tests may add their own marks.
     """
 
     log: list[Operation] = field(default_factory=list)
@@ -88,6 +88,10 @@ class RecordingFiles(QuickFiles):
     def rename(self, source: Path, target: Path) -> None:
         self._note("rename", source, target)
         super().rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        self._note("unlink", path)
+        super().unlink(path)
 
     def fsync_dir(self, path: Path) -> None:
         self._note("sync_dir", path)
@@ -158,6 +162,8 @@ class Disk:
                 self.synced[inode] = len(self.bytes[inode])
             case ("rename", source, target):
                 self.now[target] = self.now.pop(source)
+            case ("unlink", path):
+                del self.now[path]
             case ("sync_dir", directory):
                 self.kept = {path: inode for path, inode in self.kept.items() if path.parent != directory}
                 self.kept |= {path: inode for path, inode in self.now.items() if path.parent == directory}

@@ -12,6 +12,7 @@ from deployments.feedback.directory import (
     read_segments,
     recover,
 )
+from deployments.feedback.schema import to_batch
 from deployments.feedback.segment_format import manifest_path
 from deployments.feedback.segment_writer import RotationLimits, SegmentWriter
 from deployments.feedback.writer import LogWriter
@@ -26,7 +27,7 @@ def log(tmp_path):
 def write_epoch(log, epoch, *batches, seal=False, writer="w"):
     segments = SegmentWriter(log, writer, epoch, QuickFiles())
     for batch in batches:
-        segments.append(batch)
+        segments.append(to_batch(batch))
     if seal:
         segments.seal()
     segments.close()
@@ -62,7 +63,7 @@ def test_a_corrupt_sealed_segment_stops_the_reader_unless_it_is_told_of_it(log):
     path = write_epoch(log, 1, make_rows([1]), make_rows([2]), seal=True)
     write_epoch(log, 2, make_rows([3]))
     whole = path.read_bytes()
-    path.write_bytes(whole[:-40] + bytes(40))
+    path.write_bytes(whole[:-40] + b"\xaa" * 40)
     with pytest.raises(InternalError, match="corrupt"):
         list(read_log(log))
     told = []
@@ -113,7 +114,7 @@ def test_a_segment_without_a_whole_batch_is_only_put_away(log):
 def test_recovery_leaves_live_writers_alone_and_takes_them_when_they_end(log):
     claim = claim_epoch(log, "live", QuickFiles())
     segments = SegmentWriter(log, "live", claim.epoch, QuickFiles())
-    segments.append(make_rows([1]))
+    segments.append(to_batch(make_rows([1])))
     assert recover(log, QuickFiles()).segments == ()
     assert ids_of(log) == ids(1)
     claim.close()

@@ -17,7 +17,7 @@ from deployments.feedback.schema import (
 )
 from graph.errors import InvalidRequest
 
-GOLDEN_VERSION = 1
+GOLDEN_VERSION = 2
 GOLDEN = """\
 event_id: string not null
 schema_version: int32 not null
@@ -49,7 +49,14 @@ versions: string
 outcome: string
 extra: string
 content_hash: string not null
-row_crc: uint32 not null"""
+row_crc: uint32 not null
+quality_score: double
+failed_checks: string
+answer_format: string
+language: string
+settings: string
+prompt_template: string
+prompt_hash: string"""
 
 
 def test_the_schema_and_its_version_are_pinned():
@@ -64,7 +71,7 @@ def test_the_canonical_form_of_a_row_is_pinned_because_hashes_outlive_releases()
         '"text":"comment 3 ééé","value_bool":false,"value_num":1e+16}'
     )
     assert row["content_hash"] == hashlib.sha256(content.encode()).hexdigest()
-    assert row["row_crc"] == 2780958882
+    assert row["row_crc"] == 3359958008
 
 
 def test_every_column_is_documented_in_order():

@@ -8,6 +8,7 @@ from feedback_support import QuickFiles, make_row, make_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployments.feedback.schema import to_batch
 from deployments.feedback.segment_format import encode_batch, encode_head, manifest_path
 from deployments.feedback.segment_reader import read_segment
 from deployments.feedback.segment_writer import RotationLimits, SegmentFacts, SegmentWriter, should_rotate
@@ -20,7 +21,7 @@ def make_segment(directory, *, sealed=False):
     writer = SegmentWriter(directory, "w", 1, QuickFiles())
     ends = []
     for batch in BATCHES:
-        writer.append(batch)
+        writer.append(to_batch(batch))
         ends.append(writer.size_bytes)
     writer.sync()
     if sealed:
@@ -59,11 +60,11 @@ def test_any_arrow_reader_can_read_a_segment(log):
 
 def test_sequences_and_numbers_run_on_across_segments(log):
     writer = SegmentWriter(log, "w", 1, QuickFiles())
-    assert [writer.append(BATCHES[0]), writer.append(BATCHES[1])] == [0, 3]
+    assert [writer.append(to_batch(BATCHES[0])), writer.append(to_batch(BATCHES[1]))] == [0, 3]
     first = writer.seal()
     assert (first.rows, first.first_seq, first.last_seq) == (4, 0, 3)
     assert writer.seal() is None
-    assert writer.append(BATCHES[2]) == 4
+    assert writer.append(to_batch(BATCHES[2])) == 4
     assert writer.name == "writer=w/epoch=1/seg-000001.arrows"
     assert read_segment(writer.path).batches[0].first_seq == 4
 
@@ -71,7 +72,7 @@ def test_sequences_and_numbers_run_on_across_segments(log):
 def test_a_segment_is_never_opened_twice(log):
     make_segment(log)
     with pytest.raises(FileExistsError):
-        SegmentWriter(log, "w", 1, QuickFiles()).append(BATCHES[0])
+        SegmentWriter(log, "w", 1, QuickFiles()).append(to_batch(BATCHES[0]))
 
 
 def test_a_cut_at_every_byte_gives_exactly_the_complete_batches(log):
@@ -172,7 +173,7 @@ def test_a_whole_batch_of_another_place_is_not_taken(log, writer, first_seq):
     path, ends = make_segment(log)
     whole = path.read_bytes()
     head_crc = zlib.crc32(whole[: ends[0]])
-    path.write_bytes(whole[: ends[1]] + encode_batch(BATCHES[1], writer, first_seq, head_crc))
+    path.write_bytes(whole[: ends[1]] + encode_batch(to_batch(BATCHES[1]), writer, first_seq, head_crc))
     readout = read_segment(path)
     assert rows_of(readout) == rows_up_to(1)
     assert readout.corrupt
@@ -188,14 +189,14 @@ def test_a_batch_under_another_head_is_not_taken(log):
 def test_text_that_looks_like_our_marks_changes_nothing(log):
     writer = SegmentWriter(log, "w", 1, QuickFiles())
     rows = [make_row(0, text="crc32=00000000 \x00\x00\x00\x00 crc32=ffffffff")]
-    writer.append(rows)
+    writer.append(to_batch(rows))
     assert rows_of(read_segment(writer.path)) == rows
 
 
 def test_a_writer_that_failed_once_refuses_for_good(log):
     files = QuickFiles()
     writer = SegmentWriter(log, "w", 1, files)
-    writer.append(BATCHES[0])
+    writer.append(to_batch(BATCHES[0]))
 
     def fail(fd):
         raise OSError("no")
@@ -204,7 +205,7 @@ def test_a_writer_that_failed_once_refuses_for_good(log):
     with pytest.raises(OSError, match="no"):
         writer.sync()
     del files.fdatasync
-    for again in (writer.sync, writer.seal, lambda: writer.append(BATCHES[1])):
+    for again in (writer.sync, writer.seal, lambda: writer.append(to_batch(BATCHES[1]))):
         with pytest.raises(OSError, match="failed or was closed"):
             again()
 

@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -7,9 +8,10 @@ import pytest
 from feedback_support import GatedFiles, QuickFiles, RecordingFiles, failing, make_row, make_rows
 
 from deployments.feedback.directory import read_log, read_segments
+from deployments.feedback.schema import is_intact
 from deployments.feedback.segment_writer import RotationLimits
 from deployments.feedback.writer import LogWriter
-from graph.errors import Conflict, InvalidRequest, RequestTooLarge, Unavailable
+from graph.errors import Conflict, InternalError, InvalidRequest, RequestTooLarge, Unavailable
 
 LONG_S = 30
 
@@ -91,12 +93,55 @@ def test_the_queue_is_bounded_in_bytes_too(open_writer):
         writer.submit(make_row(2, text="x" * 2001))
 
 
-def test_a_row_that_does_not_fit_harms_no_other(log, open_writer):
+def test_a_row_that_does_not_fit_is_refused_at_once(log, open_writer):
     writer = open_writer()
+    fields = {name: value for name, value in make_row(1).items() if name != "schema_version"}
     with pytest.raises(InvalidRequest):
-        writer.submit({**make_row(1), "text": "\ud800"})
+        writer.submit({**fields, "text": "\ud800"})
     writer.submit(make_row(2)).result(LONG_S)
     assert ids_of(log) == ["event-00002"]
+
+
+@pytest.mark.parametrize("value", ["\ud800", 7, 2**70])
+def test_a_whole_row_that_arrow_cannot_hold_harms_no_other_of_its_group(log, open_writer, value):
+    files = GatedFiles()
+    writer = open_writer(files=files)
+    first = writer.submit(make_row(0))
+    assert files.entered.wait(LONG_S)
+    group = [writer.submit(make_row(1)), writer.submit({**make_row(2), "text": value}), writer.submit(make_row(3))]
+    files.open.set()
+    with pytest.raises(InternalError, match="event-00002"):
+        group[1].result(LONG_S)
+    for future in (first, group[0], group[2]):
+        future.result(LONG_S)
+    assert ids_of(log) == ["event-00000", "event-00001", "event-00003"]
+    stats = writer.stats
+    assert (stats.accepted, stats.written, stats.failed, stats.pending) == (4, 3, 1, 0)
+
+
+def test_a_row_of_another_version_keeps_what_this_one_does_not_know(log, open_writer):
+    writer = open_writer()
+    writer.submit({**make_row(1), "schema_version": 99, "mood": "glad"}).result(LONG_S)
+    (row,) = read_log(log)
+    assert json.loads(row["extra"]) == {"mood": "glad"}
+    assert is_intact(row)
+
+
+async def test_futures_of_an_event_loop_resolve_in_the_loop_and_may_be_cancelled(log, open_writer):
+    loop = asyncio.get_running_loop()
+    files = GatedFiles()
+    commits = []
+    writer = open_writer(
+        files=files, new_future=loop.create_future, deliver=loop.call_soon_threadsafe, on_commit=commits.append
+    )
+    gone, kept = writer.submit(make_row(0)), writer.submit(make_row(1))
+    gone.cancel()
+    files.open.set()
+    assert (await asyncio.wait_for(kept, LONG_S)).event_id == "event-00001"
+    assert ids_of(log) == ["event-00000", "event-00001"]
+    assert sum(commit.rows for commit in commits) == 2
+    assert writer.find("event-00000").sequence == 0
+    assert writer.find("event-00009") is None
 
 
 def test_a_waiter_that_goes_away_stops_neither_its_row_nor_the_writer(log, open_writer):
