@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from deployments.generator.parent_death import children_die_with_this_process
 from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, Sampling, TokenDelta
 from graph.errors import ConfigurationError, InvalidRequest, Unavailable
+from graph.parent_death import children_die_with_this_process
 
 if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams

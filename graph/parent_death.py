@@ -1,9 +1,10 @@
-"""No engine process outlives its replica, however the replica dies.
+"""No child process outlives its replica, however the replica dies.
 
 vLLM's engine core is a ``multiprocessing`` spawn child without a parent-death monitor: after ``ray stop --force`` it
-lives on with its workers (https://github.com/vllm-project/vllm/issues/55510; delete this module when that is in the
-pinned version). Here the children are started through a wrapper that asks the kernel to kill them with their
-parent (``PR_SET_PDEATHSIG``, prctl(2)), which survives ``exec`` and needs no process that could be killed first.
+lives on with its workers (https://github.com/vllm-project/vllm/issues/55510; delete `children_die_with_this_process`
+when that is in the pinned version). Here the children are started through a wrapper that asks the kernel to kill them
+with their parent (``PR_SET_PDEATHSIG``, prctl(2)), which survives ``exec`` and needs no process that could be killed
+first.
 
 The signal is tied to the *thread* that started the child: start the engine from a thread that lives as long as
 the replica, such as the one that runs its event loop.
@@ -21,7 +22,15 @@ from multiprocessing import spawn
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
-_PARENT = "RHEOSTAT_ENGINE_PARENT_PID"
+_PARENT = "RHEOSTAT_PARENT_PID"
+
+
+def guarded(command: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The command and environment that run ``command`` (its first item an absolute path) until this thread ends."""
+    environment = dict(os.environ)
+    if sys.platform != "linux":
+        return command, environment
+    return [sys.executable, "-IS", __file__, *command], environment | {_PARENT: str(os.getpid())}
 
 
 @contextmanager
