@@ -6,6 +6,7 @@ it, and rebuild what a power cut would have left. Reading does not go through it
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -84,6 +85,9 @@ def ensure_directory(directory: Path, files: FileLayer) -> None:
     while not directory.is_dir():
         missing.append(directory)
         directory = directory.parent
+    # Whoever made the one that is there may have been killed before its own sync, or be about to do it.
+    with suppress(PermissionError):  # in a directory that we may not read, nobody like us made it
+        files.fsync_dir(directory.parent)
     for path in reversed(missing):
         try:
             files.mkdir(path)

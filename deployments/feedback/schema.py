@@ -13,7 +13,6 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -100,8 +99,7 @@ COLUMNS: tuple[Column, ...] = (
 COLUMN_NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
 ARROW_SCHEMA: pa.Schema = pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in COLUMNS])
 
-_VALUES = itemgetter(*COLUMN_NAMES)
-_TYPES = [column.type for column in COLUMNS]
+_STRUCT = pa.struct(list(ARROW_SCHEMA))
 _BY_NAME = {column.name: column for column in COLUMNS}
 _MADE_HERE = frozenset({"schema_version", "content_hash", "row_crc"})
 _REQUIRED = tuple(column.name for column in COLUMNS if not column.nullable and column.name not in _MADE_HERE)
@@ -177,15 +175,10 @@ def to_batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     """Return whole rows as one record batch.
 
     Raises:
-        KeyError, TypeError, ValueError: A value or column that `to_row` would not have let through.
+        TypeError, ValueError, OverflowError: A value that `to_row` would not have let through.
     """
-    count = len(rows)
-    # Column by column from one transposition, and no conversion of empty columns: half the time of from_pylist.
-    arrays = [
-        pa.nulls(count, kind) if values.count(None) == count else pa.array(values, kind)
-        for values, kind in zip(zip(*map(_VALUES, rows), strict=True), _TYPES, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=ARROW_SCHEMA)
+    # One conversion in C++: for small groups half the time of from_pylist, which builds each column by itself.
+    return pa.RecordBatch.from_struct_array(pa.array(rows, _STRUCT))
 
 
 def content_hash(row: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ SEGMENT_SUFFIX = ".arrows"
 CRC_MARK = b"crc32="
 _NO_CRC = CRC_MARK + b"00000000"
 CONTINUATION = b"\xff\xff\xff\xff"
+_OPTIONS = pa.ipc.IpcWriteOptions()  # given, or Arrow looks them up in the environment for every batch
 _PREFIX_BYTES = 8
 """0xFFFFFFFF and the int32 length of the metadata."""
 
@@ -96,7 +97,7 @@ def encode_batch(batch: pa.RecordBatch, writer_id: str, first_seq: int, head_crc
     # A stream of its own for each batch, whose schema message is cut off: the bytes are those that one long
     # stream would write, and they arrive as one buffer. A Python sink would see some 150 small writes.
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, ARROW_SCHEMA) as stream:
+    with pa.ipc.new_stream(sink, ARROW_SCHEMA, options=_OPTIONS) as stream:
         stream.write_batch(batch, custom_metadata=metadata)
         end = sink.tell()
     whole = memoryview(sink.getvalue())

@@ -87,17 +87,11 @@ class SegmentWriter:
         """Rows in the open segment."""
         self.size_bytes = 0
         """Size of the open segment."""
-        ensure_directory(self.directory, files)
-
-    @property
-    def path(self) -> Path:
+        self.path = self.directory
         """The segment of the latest append."""
-        return self.directory / f"seg-{self._number:06d}{SEGMENT_SUFFIX}"
-
-    @property
-    def name(self) -> str:
+        self.name = ""
         """`path` below the log's root, for acknowledgements."""
-        return self.path.relative_to(self._root).as_posix()
+        ensure_directory(self.directory, files)
 
     def append(self, batch: pa.RecordBatch) -> int:
         """Write one batch of whole rows (`schema.to_batch`) and return the sequence of its first.
@@ -160,6 +154,8 @@ class SegmentWriter:
 
     def _open(self) -> None:
         self._number += 1
+        self.path = self.directory / f"seg-{self._number:06d}{SEGMENT_SUFFIX}"
+        self.name = self.path.relative_to(self._root).as_posix()
         self._fd = self._files.create(self.path, exclusive=True)
         self._first_seq = self._next_seq
         self._sha256 = hashlib.sha256()

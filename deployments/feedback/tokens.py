@@ -6,7 +6,8 @@
 
 The signature covers the text before the second dot. It is compared as text, so that one token has one
 spelling. Readable by whoever holds it, so nothing secret goes in; safe in a browser. Keys rotate by their id:
-sign with the new one, verify with both until the old tokens have expired. The ingress signs and verifies.
+sign with the new one, verify with both until the old tokens have expired. The ingress signs and verifies. The same
+key, for another purpose, makes the pseudonyms of raters.
 """
 
 import base64
@@ -29,16 +30,25 @@ _VERSION = "v1"
 _PURPOSE = b"rheostat feedback token\n"
 
 
+_RATER_PURPOSE = b"rheostat rater\n"
+
+
 @dataclass(frozen=True, slots=True)
-class TokenClaims:
-    """What the token says of the answer. Made by the ingress, never by the client."""
+class AnswerFacts:
+    """What is known of the answer that feedback speaks of: from its token, or from its row in the log."""
 
     generation_id: str
     tenant: str
-    model: str
+    model: str | None
     adapter: str | None
     arm: str | None
     controls_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenClaims(AnswerFacts):
+    """What the token says of the answer. Made by the ingress, never by the client."""
+
     expires_at: int
     """Seconds since 1970 UTC; the first second at which the token is refused."""
 
@@ -114,6 +124,16 @@ def verify(token: str, keys: Mapping[str, bytes], now_s: float) -> TokenClaims:
             code="expired_feedback_token",
         )
     return claims
+
+
+def hash_rater(rater: str, tenant: str, key: SigningKey) -> str:
+    """Return a pseudonym of who rated or asked: 32 hex digits, HMAC-SHA256 under the token key.
+
+    The same person has the same pseudonym in one tenant, another one in the next, and a new one once the key is
+    replaced. Without the key nobody can try names.
+    """
+    said = _RATER_PURPOSE + f"{len(tenant)}:{tenant}{rater}".encode("utf-8", "surrogatepass")
+    return hmac.digest(key.secret, said, "sha256").hex()[:32]
 
 
 def load_or_create_key(path: Path) -> SigningKey:

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
+from deployments.feedback.archive import read_newest_ids
 from deployments.feedback.directory import RecoveryReport, claim_epoch, read_segments, recover
 from deployments.feedback.files import FileLayer, LocalFiles, ensure_directory
 from deployments.feedback.schema import to_batch, whole
@@ -55,7 +56,9 @@ class LogStats:
     """How long the latest fdatasync took."""
 
 
-_DOES_NOT_FIT = (KeyError, TypeError, ValueError, OverflowError)
+_LONG_TEXTS = ("text", "prompt", "answer", "controls", "quality", "extra")
+"""Columns whose size no contract bounds to a few hundred characters."""
+_DOES_NOT_FIT = (TypeError, ValueError, OverflowError)
 """What `schema.to_batch` raises; Arrow's own errors are TypeError or ValueError too."""
 
 
@@ -167,6 +170,11 @@ class LogWriter:
         with self._changed:
             return replace(self._stats)
 
+    @property
+    def open_segment_age_s(self) -> float:
+        """How long ago the oldest row that is not sealed yet was written; 0 without one."""
+        return self._clock() - self._opened_at_s if self._segments.rows else 0.0
+
     def submit(self, row: Mapping[str, Any]) -> Any:
         """Queue a row (see `schema.to_row`); does not block on the disk.
 
@@ -184,7 +192,7 @@ class LogWriter:
             Unavailable: The queue is full; come back in a few seconds.
         """
         row = whole(row)
-        size_bytes = sum([len(value) for value in row.values() if type(value) is str])
+        size_bytes = sum([len(text) for name in _LONG_TEXTS if type(text := row[name]) is str])
         event_id, digest = row["event_id"], row["content_hash"]
         future = self._new_future()
         now_s = self._clock()
@@ -223,12 +231,6 @@ class LogWriter:
         assert known is not None
         future.set_result(replace(known[1], duplicate=True))
         return future
-
-    def find(self, event_id: str) -> LogAck | None:
-        """Where a recent row lies, if this writer knows it and it is on disk."""
-        with self._changed:
-            known = self._recent.get(event_id)
-        return None if known is None else known[1]
 
     def reconfigure(self, *, queue_limit: int, limits: RotationLimits) -> None:
         """Use these from now on; what already waits stays accepted."""
@@ -309,8 +311,6 @@ class LogWriter:
             self._stats.pending -= len(group)
             self._stats.syncs += 1
             self._stats.last_sync_s = now_s - began_s
-        if self._on_commit is not None:
-            self._on_commit(Commit(len(group), now_s - began_s, now_s - group[0].since_s))
 
         def resolve() -> None:
             for waiting, ack in zip(group, acks, strict=True):
@@ -320,6 +320,8 @@ class LogWriter:
 
         # Outside the lock: done-callbacks run here and may submit again.
         self._deliver(resolve)
+        if self._on_commit is not None:
+            self._on_commit(Commit(len(group), now_s - began_s, now_s - group[0].since_s))
 
     def _encodable(self, group: list[_Waiting]) -> tuple[list[_Waiting], pa.RecordBatch | None]:
         """The group without rows that Arrow cannot hold, as a batch; such a row is a bug, and fails alone."""
@@ -398,4 +400,7 @@ def _read_recent(directory: Path, limit: int) -> OrderedDict[str, tuple[str, Log
                     return OrderedDict(reversed(newest.items()))
                 # The later, older one wins: of equal event_ids readers keep the first written.
                 newest[ids[i]] = (hashes[i], LogAck(ids[i], name, batch.first_seq + i))
+    for archived in read_newest_ids(directory, limit - len(newest)):
+        # As above: what is in the archive was written first.
+        newest[archived.event_id] = (archived.content_hash, LogAck(archived.event_id, archived.file, archived.position))
     return OrderedDict(reversed(newest.items()))

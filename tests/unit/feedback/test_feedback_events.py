@@ -5,21 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from deployments.feedback.contracts import BUILT_IN, MetricContract
 from deployments.feedback.events import (
     FeedbackEvent,
     Kind,
-    RatingContract,
+    check_target,
     generation_row,
     new_event_id,
     parse_event,
     to_event_row,
 )
+from deployments.feedback.fields import to_iso
 from deployments.feedback.schema import FEEDBACK_KINDS, is_intact
-from deployments.feedback.tokens import TokenClaims
-from graph.errors import InvalidRequest
+from deployments.feedback.tokens import AnswerFacts, TokenClaims
+from graph.errors import InvalidRequest, RequestTooLarge
 
 UUID_A = "01890a5d-ac96-774b-bcce-b302099a8057"
 UUID_B = "01890a5d-ac96-774b-bcce-b302099a8058"
+ANSWER = AnswerFacts("gen-1", "acme", "model", "adapter", "arm", "abc")
 CLAIMS = TokenClaims("gen-1", "acme", "model", "adapter", "arm", "abc", expires_at=1000)
 
 
@@ -38,9 +41,9 @@ def make_body(kind="thumb", **changes):
     return {"kind": kind, "generation_id": "gen-1"} | needed[kind] | changes
 
 
-def row_of(body, claims=None, **options):
+def row_of(body, about=ANSWER, **options):
     event = parse_event(body)
-    return to_event_row(event, claims, now_us=7, event_id=event.event_id or UUID_A, **options)
+    return to_event_row(event, about, now_us=7, event_id=event.event_id or UUID_A, **options)
 
 
 def test_the_kinds_of_the_body_are_those_of_the_table():
@@ -80,7 +83,7 @@ def test_values_go_to_the_column_of_their_type(body, columns):
 def test_what_the_token_says_goes_into_the_row_and_the_client_cannot_say_it():
     body = make_body()
     del body["generation_id"]
-    row = row_of(body | {"feedback_token": "t"}, CLAIMS, tenant="someone else")
+    row = row_of(body | {"feedback_token": "t"}, CLAIMS)
     expected = {
         "generation_id": "gen-1",
         "tenant": "acme",
@@ -119,7 +122,6 @@ def test_what_the_token_says_goes_into_the_row_and_the_client_cannot_say_it():
         (make_body("label", value="\ud800"), "value"),
         (make_body("comment", text=None), "text"),
         (make_body("comment", text=" \n"), "text"),
-        (make_body("comment", text="é" * 8193), "text"),
         (make_body("comment", text="\udfff"), "text"),
         (make_body("comment", value=1), "value"),
         (make_body("preference", other_generation_id=None), "other_generation_id"),
@@ -145,6 +147,22 @@ def test_what_the_token_says_goes_into_the_row_and_the_client_cannot_say_it():
         (make_body(tags={"k" * 65: "x"}), "tags." + "k" * 65),
         (make_body(tags={str(n): "" for n in range(17)}), "tags"),
         (make_body(name="two words"), "name"),
+        (make_body(name="clap"), "name"),
+        (make_body(name="rating"), "name"),
+        (make_body("comment", name="thumb"), "name"),
+        (make_body("label", name="copied"), "name"),
+        (make_body("preference", other_generation_id="chatcmpl-gen-1"), "other_generation_id"),
+        (make_body(rater=""), "rater"),
+        (make_body(rater="x" * 129), "rater"),
+        (make_body(rater="\ud800"), "rater"),
+        (make_body(rater=7), "rater"),
+        (make_body(timestamp="2026-03-01T12:30:00"), "timestamp"),
+        (make_body(timestamp="2026-03-01"), "timestamp"),
+        (make_body(timestamp="now"), "timestamp"),
+        (make_body(timestamp="1969-12-31T23:59:59Z"), "timestamp"),
+        (make_body(timestamp="0001-01-01T00:00:00+14:00"), "timestamp"),
+        (make_body(timestamp="9999-12-31T23:59:59-14:00"), "timestamp"),
+        (make_body(timestamp=1_772_000_000), "timestamp"),
     ],
 )
 def test_what_is_not_allowed_is_refused_by_the_name_of_its_field(body, param):
@@ -161,17 +179,122 @@ def test_what_is_not_allowed_is_refused_by_the_name_of_its_field(body, param):
 
 def test_limits_are_inclusive():
     parse_event(make_body("comment", text="é" * 8192))
+    parse_event(make_body("correction", text="é" * 32_768))
     parse_event(make_body("label", value="x" * 64))
     parse_event(make_body(tags={f"{n:064d}": "x" * 512 for n in range(16)}))
     parse_event(make_body("rating", value=1))
+    parse_event(make_body(rater="x" * 128))
 
 
-def test_a_rating_is_held_to_its_own_contract():
-    ratings = {"score": RatingContract(0.0, 1.0)}
-    assert parse_event(make_body("rating", name="score", value=0.5), ratings).value == 0.5
+@pytest.mark.parametrize(
+    ("body", "limit"),
+    [
+        (make_body("comment", text="é" * 8193), 16_384),
+        (make_body(text="x" * 16_385), 16_384),
+        (make_body("correction", text="é" * 32_769), 65_536),
+        (make_body("supersede", text="x" * 65_537), 65_536),
+    ],
+)
+def test_a_text_over_the_limit_of_its_kind_is_too_large_by_its_size_and_the_limit(body, limit):
+    with pytest.raises(RequestTooLarge, match=f"at most {limit}") as refused:
+        parse_event(body)
+    assert (refused.value.http_status, refused.value.param) == (413, "text")
+
+
+def test_a_metric_is_held_to_its_own_contract():
+    contracts = {**BUILT_IN, "score": MetricContract("score", "rating", 0.0, 1.0, (), "higher")}
+    assert parse_event(make_body("rating", name="score", value=0.5), contracts).value == 0.5
     with pytest.raises(InvalidRequest, match="from 0 to 1"):
-        parse_event(make_body("rating", name="score", value=4), ratings)
-    assert parse_event(make_body("rating", value=4), ratings).value == 4
+        parse_event(make_body("rating", name="score", value=4), contracts)
+    assert parse_event(make_body("rating", value=4), contracts).value == 4
+    with pytest.raises(InvalidRequest, match="known rating metrics: rating, score"):
+        parse_event(make_body("rating", name="stars"), contracts)
+
+
+def test_an_answer_may_be_named_by_the_id_of_its_completion():
+    event = parse_event(make_body("preference", generation_id="chatcmpl-gen-1", other_generation_id="chatcmpl-gen-2"))
+    assert (event.generation_id, event.other_generation_id) == ("gen-1", "gen-2")
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-03-01T12:30:00+01:00", "2026-03-01T11:30:00Z", "2026-03-01T11:30:00.000000+00:00"]
+)
+def test_a_senders_time_becomes_microseconds_and_is_no_part_of_the_content(text):
+    said = row_of(make_body(timestamp=text))
+    assert said["ts_client_us"] == 1_772_364_600_000_000
+    assert to_iso(said["ts_client_us"]) == "2026-03-01T11:30:00.000000Z"
+    assert said["content_hash"] == row_of(make_body())["content_hash"]
+
+
+def test_a_clock_may_be_five_minutes_ahead_and_behind_by_any_time():
+    sent_us = 1_772_364_600_000_000
+    body = make_body(timestamp="2026-03-01T11:30:00Z")
+    for now_us in (sent_us - 300_000_000, sent_us, sent_us * 2):
+        parse_event(body, now_us=now_us)
+    with pytest.raises(InvalidRequest) as refused:
+        parse_event(body, now_us=sent_us - 300_000_001)
+    assert refused.value.param == "timestamp"
+    for moment in ("2026-03-01T11:30:00.000000Z", "2026-03-01T11:24:59.999999Z"):
+        assert moment in refused.value.message
+    with pytest.raises(InvalidRequest, match="9999"):
+        parse_event(make_body(timestamp="9999-12-31T23:59:59Z"), now_us=sent_us)
+
+
+TARGETS = {
+    "thumb": row_of(make_body()),
+    "rating": row_of(make_body("rating")),
+    "comment": row_of(make_body("comment")),
+    "correction": row_of(make_body("correction")),
+    "preference": row_of(make_body("preference")),
+    "supersede": row_of(make_body("supersede"), replaces="rating"),
+    "retract": row_of(make_body("retract")),
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("thumb", {"value": False}),
+        ("thumb", {"value": None, "text": "why"}),
+        ("rating", {"value": 1}),
+        ("supersede", {"value": 5}),
+        ("comment", {"value": None, "text": "x"}),
+        ("correction", {"value": None, "text": "x" * 65_536}),
+        ("preference", {"value": "other"}),
+    ],
+)
+def test_a_supersede_may_say_what_the_event_that_it_replaces_might_have_said(target, said):
+    check_target(parse_event(make_body("supersede", **said)), TARGETS[target], BUILT_IN)
+
+
+@pytest.mark.parametrize(
+    ("target", "said", "error", "param"),
+    [
+        ("thumb", {"value": 1}, InvalidRequest, "value"),
+        ("rating", {"value": 6}, InvalidRequest, "value"),
+        ("supersede", {"value": True}, InvalidRequest, "value"),
+        ("comment", {"value": True}, InvalidRequest, "value"),
+        ("preference", {"value": "both"}, InvalidRequest, "value"),
+        ("retract", {"value": True}, InvalidRequest, "supersedes"),
+        ("comment", {"value": None, "text": "x" * 16_385}, RequestTooLarge, "text"),
+    ],
+)
+def test_a_supersede_is_held_to_the_contract_of_what_it_replaces(target, said, error, param):
+    with pytest.raises(error) as refused:
+        check_target(parse_event(make_body("supersede", **said)), TARGETS[target], BUILT_IN)
+    assert refused.value.param == param
+
+
+def test_a_retract_takes_back_anything_but_a_retract():
+    event = parse_event(make_body("retract"))
+    for kind in ("thumb", "comment", "supersede"):
+        check_target(event, TARGETS[kind], BUILT_IN)
+    with pytest.raises(InvalidRequest, match="names a retract"):
+        check_target(event, TARGETS["retract"], BUILT_IN)
+
+
+def test_a_supersede_has_the_name_of_the_metric_that_it_replaces():
+    assert TARGETS["supersede"]["name"] == "rating"
 
 
 def test_a_preference_with_itself_is_found_out_behind_a_token():

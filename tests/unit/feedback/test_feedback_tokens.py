@@ -13,6 +13,7 @@ from deployments.feedback.tokens import (
     MAX_TOKEN_CHARS,
     SigningKey,
     TokenClaims,
+    hash_rater,
     load_or_create_key,
     sign,
     verify,
@@ -86,6 +87,21 @@ def test_any_json_in_place_of_the_payload_raises_nothing_but_invalid_request(val
     payload = base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
     assert refusal_of(f"v1.{payload}.AAAA") == "invalid_feedback_token"
     assert refusal_of(f"v1.{base64.urlsafe_b64encode(b'[' * 1400).decode()}.AAAA") == "invalid_feedback_token"
+
+
+def test_a_rater_has_one_pseudonym_a_tenant_and_key_and_nothing_shows_through():
+    mine = hash_rater("me@example.com", "acme", KEY)
+    assert mine == hash_rater("me@example.com", "acme", KEY)
+    assert len(mine) == 32
+    assert set(mine) <= set("0123456789abcdef")
+    others = {
+        hash_rater("you@example.com", "acme", KEY),
+        hash_rater("me@example.com", "umbra", KEY),
+        hash_rater("me@example.com", "acme", SigningKey("k1", b"n" * 32)),
+        hash_rater("eme@example.com", "acm", KEY),
+    }
+    assert len(others | {mine}) == 5
+    assert len(hash_rater("\ud800", "acme", KEY)) == 32
 
 
 def test_a_key_is_made_once_private_and_kept(tmp_path):
