@@ -6,7 +6,7 @@ ignores keys that it does not know (``max_ongoing_request``, ``http_option``), s
 
 import difflib
 import sys
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -94,12 +94,15 @@ def _application_faults(application: dict[str, Any], where: str) -> Iterator[str
 
 def _file_faults(args: AppArgs, where: str) -> Iterator[str]:
     from deployments.controls.catalogue import load_catalogue
+    from deployments.feedback.contracts import load_contracts
     from deployments.validator.policy import load_policy
 
-    for key, name, load in (
+    loaders: tuple[tuple[str, str, Callable[[Path], object]], ...] = (
         ("controls_file", args.controls_file, load_catalogue),
         ("quality_file", args.quality_file, load_policy),
-    ):
+        ("metrics_file", args.metrics_file, load_contracts),
+    )
+    for key, name, load in loaders:
         try:
             load(project_path(name))
         except ConfigurationError as error:

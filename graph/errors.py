@@ -3,6 +3,7 @@
     RheostatError                     500 internal_error
     ├── InvalidRequest (ValueError)   400 invalid_value
     ├── Unauthenticated               401 invalid_api_key
+    ├── PermissionDenied              403 permission_denied
     ├── NotFound (LookupError)        404 unknown_url | model_not_found | not_found
     ├── MethodNotAllowed              405 method_not_allowed
     ├── Conflict                      409 conflict
@@ -29,6 +30,7 @@ __all__ = [
     "MethodNotAllowed",
     "NotFound",
     "Overloaded",
+    "PermissionDenied",
     "RequestTooLarge",
     "RheostatError",
     "Unauthenticated",
@@ -77,6 +79,14 @@ class Unauthenticated(RheostatError):
     http_status = 401
     error_type = "invalid_request_error"
     default_code = "invalid_api_key"
+
+
+class PermissionDenied(RheostatError):
+    """A known caller who may not do this."""
+
+    http_status = 403
+    error_type = "invalid_request_error"
+    default_code = "permission_denied"
 
 
 class NotFound(RheostatError, LookupError):

@@ -61,6 +61,8 @@ class AuthSettings(Strict):
 
     keys_file: str | None = None
     """One ``tenant sha256-of-the-key`` a line; ``python -m deployments.ingress.auth TENANT`` makes one."""
+    admin_tenants: tuple[str, ...] = ()
+    """Tenants of that file that may read what concerns all tenants (``GET /v1/analysis``)."""
 
 
 class AppArgs(Strict):
@@ -71,12 +73,17 @@ class AppArgs(Strict):
     auth: AuthSettings = AuthSettings()
     controls_file: str = "configs/controls.yaml"
     quality_file: str = "configs/quality.yaml"
+    metrics_file: str = "configs/metrics.yaml"
+    """The metrics that feedback may speak of."""
     data_dir: str = "data"
     """Where the feedback log and the token key live."""
     token_key_file: str | None = None
     """The secret that signs feedback tokens, the same on every node. None: made once in ``data_dir``."""
     cors_origins: tuple[str, ...] = ()
     """Browser origins that may call; empty: none."""
+    feedback_texts: Literal["keep", "redact", "drop"] = "keep"
+    """Of prompts, answers and feedback texts in the log. redact: personal values and secrets are taken out first.
+    drop: no text is stored; ids, scores and settings are."""
     isolate_tenants: bool = True
     """Salt the prefix cache by tenant, so that nobody learns from timings what others asked."""
 
@@ -124,7 +131,11 @@ class FeedbackTunables(Strict):
     segment_max_bytes: PositiveInt = 64 << 20
     segment_max_rows: PositiveInt = 100_000
     segment_max_age_s: PositiveFloat = 300.0
-    """Bounds how long analysis and training wait for a row."""
+    """Bounds how long training waits for a row; analysis reads the open segment too."""
+    compact_every_s: PositiveFloat = 600.0
+    """How often sealed segments become Parquet; what was erased is gone from the disk then."""
+    ship_to: str | None = None
+    """A store for sealed segments and Parquet, as a pyarrow.fs URI such as ``s3://bucket/log``; None: none."""
 
 
 class NoTunables(Strict):

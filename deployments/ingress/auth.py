@@ -3,33 +3,44 @@
 ``python -m deployments.ingress.auth TENANT`` prints a new key, once, and the line for the key file.
 """
 
+import base64
 import hashlib
 import hmac
+import ipaddress
 import re
 import secrets
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
-from graph.errors import ConfigurationError, Unauthenticated
+from graph.errors import ConfigurationError, PermissionDenied, Unauthenticated
 
 PUBLIC_TENANT = "public"
 _LINE = re.compile(r"^(?P<tenant>[A-Za-z0-9_.-]{1,64})\s+(?P<digest>[0-9a-f]{64})$")
 
 
 class KeyRing:
-    """The keys of a file; empty when keys are not required."""
+    """The keys of a file; empty when keys are not required.
 
-    def __init__(self, tenants_by_digest: dict[str, str] | None) -> None:
+    Args:
+        tenants_by_digest: Tenant by the SHA-256 of its key, in hex; None: everyone is the public tenant.
+        admin_tenants: Who may read what concerns all tenants.
+    """
+
+    def __init__(self, tenants_by_digest: dict[str, str] | None, admin_tenants: Collection[str] = ()) -> None:
         self._tenants = tenants_by_digest
+        self._admins = frozenset(admin_tenants)
 
     @classmethod
-    def load(cls, path: Path | None) -> "KeyRing":
+    def load(cls, path: Path | None, admin_tenants: Collection[str] = ()) -> "KeyRing":
         """Reads ``path``; None lets everyone in as the public tenant.
 
         Raises:
-            ConfigurationError: The file is missing, empty, or has a line of another form.
+            ConfigurationError: The file is missing, empty, or has a line of another form; an admin has no key.
         """
         if path is None:
+            if admin_tenants:
+                raise ConfigurationError("auth.admin_tenants is set but auth.keys_file is not; set both, or neither")
             return cls(None)
         try:
             lines = path.read_text().splitlines()
@@ -48,7 +59,12 @@ class KeyRing:
             tenants[found["digest"]] = found["tenant"]
         if not tenants:
             raise ConfigurationError(f"{path} holds no key; remove auth.keys_file to serve without keys")
-        return cls(tenants)
+        for admin in admin_tenants:
+            if admin not in tenants.values():
+                raise ConfigurationError(
+                    f"auth.admin_tenants names {admin!r}, which has no key in {path}; add one, or remove the name"
+                )
+        return cls(tenants, admin_tenants)
 
     @property
     def required(self) -> bool:
@@ -74,6 +90,47 @@ class KeyRing:
         if tenant is None:
             raise Unauthenticated("The API key is not known; check it, or ask for a new one.")
         return tenant
+
+    def check_admin(self, tenant: str, client_host: str | None) -> None:
+        """Lets only those pass who may read what concerns all tenants.
+
+        Args:
+            client_host: The address that the request came from. Without keys it decides: who is on this machine may.
+
+        Raises:
+            PermissionDenied: Anybody else.
+        """
+        if self._tenants is None:
+            if not _is_loopback(client_host):
+                raise PermissionDenied(
+                    "Without API keys only callers on this machine may read this; set auth.keys_file and "
+                    "auth.admin_tenants to open it to others."
+                )
+        elif tenant not in self._admins:
+            raise PermissionDenied(
+                f"The tenant {tenant!r} is no admin; use the key of one, or add it to auth.admin_tenants."
+            )
+
+
+def bearer_of_basic(authorization: str | None) -> str | None:
+    """``Basic`` credentials, whose password is the API key, as ``Bearer``; any other header as it is."""
+    scheme, _, encoded = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return authorization
+    try:
+        pair = base64.b64decode(encoded.strip(), validate=True).decode()
+    except ValueError:
+        return "Bearer "
+    return f"Bearer {pair.partition(':')[2]}"
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def main(argv: list[str]) -> int:

@@ -1,6 +1,7 @@
 """The Ingress deployment: builds the service over the other deployments' handles and serves its routes."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.controls.catalogue import load_catalogue
+from deployments.feedback.contracts import load_contracts
 from deployments.feedback.tokens import SigningKey, load_or_create_key
 from deployments.ingress.auth import KeyRing
 from deployments.ingress.handles import HandleStages
@@ -20,7 +22,7 @@ from deployments.ingress.service import ChatService
 from deployments.ingress.telemetry import RayTelemetry
 from deployments.validator.deployment import read_policy
 from graph.contracts import EngineInfo, LogAck
-from graph.errors import ConfigurationError
+from graph.errors import ConfigurationError, RheostatError
 from graph.settings import AppArgs, IngressTunables, project_path
 
 
@@ -47,7 +49,8 @@ class Ingress:
     ) -> None:
         _log_with_serve()
         self._args = AppArgs.model_validate(args)
-        self._stages = HandleStages(generator, validator, formatter, feedback_log)
+        self._stages = HandleStages(generator, validator, formatter, feedback_log, self._args.feedback_texts)
+        self._contracts = load_contracts(project_path(self._args.metrics_file))
         self._token_key = _token_key(self._args)
         self._facts = ServiceFacts(
             catalogue=load_catalogue(project_path(self._args.controls_file)),
@@ -63,11 +66,22 @@ class Ingress:
         self._facts = replace(self._facts, tunables=tunables, policy=read_policy(self._args, tunables.quality))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        keys_file = self._args.auth.keys_file
-        keys = KeyRing.load(None if keys_file is None else project_path(keys_file))
-        service = ChatService(self._stages, self.facts, self.engine_info, self._token_key, RayTelemetry())
-        # Serve tells the request id itself: the client's, or the one that it made and put into the request.
-        return build_app(service, self, keys, self._token_key, self._args.cors_origins, tells_request_id=False)
+        auth = self._args.auth
+        keys = KeyRing.load(None if auth.keys_file is None else project_path(auth.keys_file), auth.admin_tenants)
+        service = ChatService(
+            self._stages, self.facts, self.engine_info, self._token_key, RayTelemetry(), self._stages.append_many
+        )
+        return build_app(
+            service,
+            self,
+            keys,
+            self._token_key,
+            self._contracts,
+            texts=self._args.feedback_texts,
+            cors_origins=self._args.cors_origins,
+            # Serve tells the request id itself: the client's, or the one that it made and put into the request.
+            tells_request_id=False,
+        )
 
     def facts(self) -> ServiceFacts:
         return self._facts
@@ -78,8 +92,23 @@ class Ingress:
     async def check_ready(self) -> None:
         await self._stages.check_ready()
 
-    async def append(self, row: dict[str, Any]) -> LogAck:
-        return await self._stages.append(row)
+    async def append_many(self, rows: Sequence[Mapping[str, Any]]) -> list[LogAck | RheostatError]:
+        return await self._stages.append_many(rows)
+
+    async def find_event(self, event_id: str) -> dict[str, Any] | None:
+        return await self._stages.find_event(event_id)
+
+    async def find_generation(self, generation_id: str) -> dict[str, Any] | None:
+        return await self._stages.find_generation(generation_id)
+
+    async def events_about(self, generation_id: str) -> list[dict[str, Any]]:
+        return await self._stages.events_about(generation_id)
+
+    async def adapters_trained_on(self, event_ids: Sequence[str]) -> list[str]:
+        return await self._stages.adapters_trained_on(event_ids)
+
+    async def analysis(self, since_s: float | None) -> dict[str, Any]:
+        return await self._stages.analysis(since_s)
 
     async def metrics(self) -> str:
         nodes = [node for node in ray.nodes() if node["Alive"]]

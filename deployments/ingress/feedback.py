@@ -1,36 +1,231 @@
-"""From the body of ``POST /v1/feedback`` to a row of the log: who may say what about which answer. Pure."""
+"""From the bodies of feedback to rows of the log: who may say what about which answer. No HTTP, no Ray.
 
-from typing import Any
+Order of checks: the event itself, then its token, and only then the log. A token is the whole proof: forged, expired
+and other tenants' tokens are refused before anything is read, and feedback with a good one is stored without a
+look-up. The log is read only for what names a row by its id: a generation without a token, the second answer of a
+preference, the event that a retract or supersede speaks of.
+"""
 
-from deployments.feedback.events import new_event_id, parse_event, to_event_row
-from deployments.feedback.tokens import SigningKey, verify
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from deployments.feedback.contracts import MetricContract
+from deployments.feedback.events import FeedbackEvent, check_target, new_event_id, parse_event, to_event_row
+from deployments.feedback.schema import FEEDBACK_KINDS
+from deployments.feedback.tokens import AnswerFacts, SigningKey, hash_rater, verify
 from deployments.ingress.auth import KeyRing
-from graph.errors import InvalidRequest
+from deployments.ingress.privacy import TextPolicy, protect
+from graph.contracts import LogAck
+from graph.errors import InvalidRequest, NotFound, RheostatError, Unauthenticated
+
+Row = Mapping[str, Any]
+Outcome = LogAck | RheostatError
 
 
-def feedback_row(
-    body: Any, keys: KeyRing, authorization: str | None, token_key: SigningKey, now_s: float
-) -> dict[str, Any]:
-    """The row of one event, after its token was checked; no storage is read.
+class FeedbackLog(Protocol):
+    """The log as the ingress sees it. ``find_*`` give None for what is unknown or erased."""
+
+    async def append_many(self, rows: Sequence[Row]) -> Sequence[Outcome]:
+        """An outcome a row, in order; an acknowledged one is on disk."""
+        ...
+
+    async def find_event(self, event_id: str) -> Row | None: ...
+    async def find_generation(self, generation_id: str) -> Row | None: ...
+    async def events_about(self, generation_id: str) -> Sequence[Row]: ...
+    async def adapters_trained_on(self, event_ids: Sequence[str]) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """An event whose sender is known."""
+
+    event: FeedbackEvent
+    tenant: str
+    answer: AnswerFacts | None
+    """From the token; None: the log has to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the log said of the ids that a batch names; an error stands for what could not be read."""
+
+    generations: Mapping[str, Row | RheostatError | None]
+    events: Mapping[str, Row | RheostatError | None]
+
+
+_NOTHING = _Found({}, {})
+
+
+class FeedbackService:
+    """Takes feedback.
 
     Args:
-        authorization: The request's header; may be absent, for the token says whose answer it is.
-        now_s: Seconds since 1970 UTC.
-
-    Raises:
-        InvalidRequest: A faulty event, a token that is forged, expired or another tenant's.
-        Unauthenticated: A key was sent and is not known.
+        contracts: Metrics by name.
+        texts: What of the texts may be stored.
+        clock: Seconds since 1970 UTC.
     """
-    event = parse_event(body)
-    if event.feedback_token is None:
-        raise InvalidRequest(
-            "A generation_id alone proves nothing; send the feedback_token that came with the answer.",
-            param="feedback_token",
-            code="missing_required_parameter",
-        )
-    claims = verify(event.feedback_token, {token_key.key_id: token_key.secret}, now_s)
-    if keys.required and authorization is not None and keys.tenant_of(authorization) != claims.tenant:
-        raise InvalidRequest(
-            "This feedback_token is another tenant's.", param="feedback_token", code="invalid_feedback_token"
-        )
-    return to_event_row(event, claims, now_us=int(now_s * 1e6), event_id=event.event_id or new_event_id())
+
+    def __init__(
+        self,
+        log: FeedbackLog,
+        keys: KeyRing,
+        token_key: SigningKey,
+        contracts: Mapping[str, MetricContract],
+        texts: TextPolicy = "keep",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._log = log
+        self._keys = keys
+        self._token_key = token_key
+        self._verifying = {token_key.key_id: token_key.secret}
+        self._contracts = contracts
+        self._texts: TextPolicy = texts
+        self._clock = clock
+
+    async def submit(
+        self, bodies: Sequence[object], authorization: str | None, *, is_dry_run: bool = False
+    ) -> list[Outcome]:
+        """An outcome an event, in order; one that is refused stops no other. The rows go down in one call.
+
+        Args:
+            authorization: The request's header. May be absent where every event has its token.
+            is_dry_run: Check everything, store nothing.
+
+        Raises:
+            Unauthenticated: A key was sent and is not known.
+        """
+        now_us = int(self._clock() * 1e6)
+        tenant = self._tenant_of(authorization)
+        claims = [self._claim(body, tenant, now_us) for body in bodies]
+        found = await self._look_up(claims)
+        rows: list[Row | RheostatError] = []
+        # Earlier events of the batch, so that a later one may name them.
+        batch: dict[str, Row] = {}
+        for claim in claims:
+            row = claim if isinstance(claim, RheostatError) else self._row(claim, found, batch, now_us)
+            if not isinstance(row, RheostatError):
+                batch.setdefault(row["event_id"], row)
+            rows.append(row)
+        kept = [row for row in rows if not isinstance(row, RheostatError)]
+        if is_dry_run:
+            stored: Iterable[Outcome] = [LogAck(row["event_id"], "", 0) for row in kept]
+        else:
+            stored = await self._log.append_many(kept) if kept else ()
+        outcomes = iter(stored)
+        return [row if isinstance(row, RheostatError) else next(outcomes) for row in rows]
+
+    def _tenant_of(self, authorization: str | None) -> str | None:
+        """The tenant of the key; None where keys are required and none was sent."""
+        if self._keys.required and authorization is None:
+            return None
+        return self._keys.tenant_of(authorization)
+
+    def _claim(self, body: object, tenant: str | None, now_us: int) -> _Claim | RheostatError:
+        try:
+            event = parse_event(body, self._contracts, now_us=now_us)
+            if event.feedback_token is not None:
+                claims = verify(event.feedback_token, self._verifying, now_us / 1e6)
+                if self._keys.required and tenant not in (None, claims.tenant):
+                    raise InvalidRequest(
+                        "This feedback_token is another tenant's.",
+                        param="feedback_token",
+                        code="invalid_feedback_token",
+                    )
+                return _Claim(event, claims.tenant, claims)
+            if tenant is None:
+                raise Unauthenticated(
+                    "A generation_id needs an API key; send 'Authorization: Bearer YOUR_KEY', or the feedback_token "
+                    "that came with the answer."
+                )
+        except RheostatError as error:
+            return error
+        return _Claim(event, tenant, None)
+
+    async def _look_up(self, claims: Sequence[_Claim | RheostatError]) -> _Found:
+        """Reads each row that the events name by id, once, all at the same time."""
+        generations: dict[str, Awaitable[Row | None]] = {}
+        events: dict[str, Awaitable[Row | None]] = {}
+        for claim in claims:
+            if isinstance(claim, RheostatError):
+                continue
+            event = claim.event
+            for named in (event.generation_id, event.other_generation_id):
+                if named is not None and named not in generations:
+                    generations[named] = self._log.find_generation(named)
+            if event.supersedes is not None and event.supersedes not in events:
+                events[event.supersedes] = self._log.find_event(event.supersedes)
+        if not generations and not events:
+            return _NOTHING
+        answers = iter(await asyncio.gather(*map(_read, (*generations.values(), *events.values()))))
+        return _Found({named: next(answers) for named in generations}, {named: next(answers) for named in events})
+
+    def _row(self, claim: _Claim, found: _Found, batch: Mapping[str, Row], now_us: int) -> Row | RheostatError:
+        event, tenant = claim.event, claim.tenant
+        try:
+            answer = claim.answer or _answer_of(event.generation_id, tenant, found)
+            if event.other_generation_id is not None:
+                _check_other(event.other_generation_id, tenant, found)
+            replaces = None
+            if event.supersedes is not None:
+                target = batch.get(event.supersedes) or _given(found.events[event.supersedes])
+                replaces = self._check_target(event, target, answer)
+            row = to_event_row(
+                event,
+                answer,
+                now_us=now_us,
+                event_id=event.event_id or new_event_id(),
+                source_id=None if event.rater is None else hash_rater(event.rater, tenant, self._token_key),
+                replaces=replaces,
+            )
+            return protect(row, self._texts)
+        except RheostatError as error:
+            return error
+
+    def _check_target(self, event: FeedbackEvent, target: Row | None, answer: AnswerFacts) -> str | None:
+        """The metric's name of the event that is replaced; None: nothing is."""
+        # About another answer is as good as unknown: a token speaks of one answer only.
+        if (
+            target is None
+            or target["kind"] not in FEEDBACK_KINDS
+            or (target["tenant"], target["generation_id"]) != (answer.tenant, answer.generation_id)
+        ):
+            raise NotFound(
+                f"There is no event {event.supersedes!r} about this answer.", param="supersedes", code="event_not_found"
+            )
+        check_target(event, target, self._contracts)
+        return target["name"] if event.kind == "supersede" else None
+
+
+async def _read(looking: Awaitable[Row | None]) -> Row | RheostatError | None:
+    try:
+        return await looking
+    except RheostatError as error:
+        return error
+
+
+def _given(found: Row | RheostatError | None) -> Row | None:
+    if isinstance(found, RheostatError):
+        raise found
+    return found
+
+
+def _answer_of(generation_id: str | None, tenant: str, found: _Found) -> AnswerFacts:
+    assert generation_id is not None, "an event has a token or a generation_id"
+    row = _given(found.generations[generation_id])
+    if row is None or row["tenant"] != tenant:
+        raise generation_not_found(generation_id, "generation_id")
+    return AnswerFacts(generation_id, tenant, row["model"], row["adapter"], row["arm"], row["controls_hash"])
+
+
+def _check_other(generation_id: str, tenant: str, found: _Found) -> None:
+    row = _given(found.generations[generation_id])
+    if row is not None and row["tenant"] != tenant:
+        raise generation_not_found(generation_id, "other_generation_id")
+
+
+def generation_not_found(generation_id: str, param: str) -> NotFound:
+    """One text for an unknown, an erased and another tenant's answer, so that it tells nothing of the last."""
+    return NotFound(f"There is no answer {generation_id!r}.", param=param, code="generation_not_found")

@@ -1,10 +1,9 @@
 """The pipeline's stages over Ray Serve handles; the one place where Ray's errors become ours."""
 
 import asyncio
-import contextvars
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import ray.exceptions
@@ -16,6 +15,8 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
+from deployments.ingress.appender import Appender
+from deployments.ingress.privacy import TextPolicy
 from deployments.ingress.records import to_log_row
 from graph.contracts import EngineInfo, FormatJob, GenerationJob, LogAck, TokenDelta, ValidationJob, Verdict
 from graph.errors import InternalError, RheostatError, Unavailable
@@ -35,13 +36,21 @@ class HandleStages:
         validator: DeploymentHandle[Any],
         formatter: DeploymentHandle[Any],
         feedback_log: DeploymentHandle[Any],
+        texts: TextPolicy = "keep",
     ) -> None:
+        self._texts: TextPolicy = texts
         self._generate = _method(generator, "generate", stream=True)
         self._info = _method(generator, "info")
         self._load = _method(generator, "load")
         self._judge = _method(validator, "judge")
         self._format = _method(formatter, "format")
-        self._append = _method(feedback_log, "append")
+        self._append_many = _method(feedback_log, "append_many")
+        self._find_event = _method(feedback_log, "find_event")
+        self._find_generation = _method(feedback_log, "find_generation")
+        self._events_about = _method(feedback_log, "events_about")
+        self._adapters = _method(feedback_log, "adapters_trained_on")
+        self._analysis = _method(feedback_log, "analysis")
+        self._appender = Appender(self._send_rows)
         self._engine_info: EngineInfo | None = None
 
     async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenDelta, None]:
@@ -62,12 +71,41 @@ class HandleStages:
         return await _call("formatter", lambda: self._format.remote(job))
 
     async def record(self, row: Mapping[str, Any]) -> LogAck:
-        return await self.append(to_log_row(row, time.time_ns() // 1000))
+        return await self.append(to_log_row(row, time.time_ns() // 1000, self._texts))
 
-    async def append(self, row: dict[str, Any]) -> LogAck:
-        """Puts a row of the log on disk, in a context of its own: a client that goes away must not take it along."""
-        call = _call("feedback log", lambda: self._append.remote(row))
-        return await asyncio.shield(asyncio.create_task(call, context=contextvars.Context()))
+    async def append(self, row: Mapping[str, Any]) -> LogAck:
+        """Puts one row on disk; raises what `append_many` returns."""
+        (outcome,) = await self.append_many([row])
+        if isinstance(outcome, RheostatError):
+            raise outcome
+        return outcome
+
+    async def append_many(self, rows: Sequence[Mapping[str, Any]]) -> list[LogAck | RheostatError]:
+        """Puts rows on disk; an outcome a row, in order. Rows go their way even if the caller is cancelled."""
+        return await self._appender.append(rows)
+
+    async def find_event(self, event_id: str) -> dict[str, Any] | None:
+        """A row of the log by its event_id; None also when it was erased."""
+        return await _call("feedback log", lambda: self._find_event.remote(event_id))
+
+    async def find_generation(self, generation_id: str) -> dict[str, Any] | None:
+        """An answer's row; None also when it was erased."""
+        return await _call("feedback log", lambda: self._find_generation.remote(generation_id))
+
+    async def events_about(self, generation_id: str) -> list[dict[str, Any]]:
+        """The feedback rows that name this answer."""
+        return await _call("feedback log", lambda: self._events_about.remote(generation_id))
+
+    async def adapters_trained_on(self, event_ids: Sequence[str]) -> list[str]:
+        """Adapters whose training set holds any of these rows."""
+        return await _call("feedback log", lambda: self._adapters.remote(list(event_ids)))
+
+    async def analysis(self, since_s: float | None) -> dict[str, Any]:
+        """The report over the last ``since_s`` seconds; None: over everything."""
+        return await _call("feedback log", lambda: self._analysis.remote(since_s))
+
+    async def _send_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[LogAck | RheostatError]:
+        return await _call("feedback log", lambda: self._append_many.remote(list(rows)))
 
     async def engine_info(self) -> EngineInfo:
         """What the generator serves; asked once, since a change of model restarts the application."""

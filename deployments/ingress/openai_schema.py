@@ -116,12 +116,14 @@ class ChatRequest(_Strict):
     ignore_eos: bool | None = None
     stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, max_length=16)
 
-    # Accepted and ignored: clients send them, and they change nothing here.
+    # Who asks: only a keyed hash of it goes into the log.
     user: str | None = None
+    safety_identifier: str | None = None
+
+    # Accepted and ignored: clients send them, and they change nothing here.
     metadata: dict[str, str] | None = None
     store: bool | None = None
     service_tier: str | None = None
-    safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     parallel_tool_calls: bool | None = None
 

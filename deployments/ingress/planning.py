@@ -13,6 +13,7 @@ from deployments.controls.compiler import CallerSampling, CompiledControls, comp
 from deployments.controls.request import ControlsRequest, resolve
 from deployments.controls.schema_guard import check_schema
 from deployments.ingress.openai_schema import ChatRequest, JsonObjectFormat, JsonSchemaFormat
+from deployments.ingress.records import describe_request
 from deployments.validator.policy import QualityPolicy
 from graph.contracts import CheckContext, EngineInfo, GenerationJob, Message, Sampling
 from graph.errors import InvalidRequest, NotFound
@@ -69,6 +70,7 @@ def plan_request(
     generation_ids: tuple[str, ...],
     now: float,
     timeout_s: float,
+    source_id: str | None = None,
 ) -> Planned:
     """Checks what only the whole request shows, compiles the controls and lays out one plan a choice.
 
@@ -76,6 +78,7 @@ def plan_request(
         generation_ids: One for each of ``request.choices``.
         now: Seconds on the pipeline's clock.
         timeout_s: Seconds until the deadline.
+        source_id: Keyed hash of the person who asks, for the log; None: the request does not say.
 
     Raises:
         NotFound: Another model than the one that is served.
@@ -98,6 +101,10 @@ def plan_request(
         answer_format=compiled.answer_format,
         json_schema=compiled.json_schema,
     )
+    described = {
+        "source_id": source_id,
+        **describe_request(messages, compiled.receipt, compiled.answer_format, compiled.language),
+    }
     deadline = now + timeout_s
     reserve = min(facts.tunables.delivery_reserve_s, timeout_s / 2)
     plans = tuple(
@@ -120,7 +127,7 @@ def plan_request(
             regenerate_until=deadline - reserve,
             fallback_text=facts.policy.fallback_text,
             refusal_text=facts.policy.refusal_text,
-            record=_record(generation_id, index, request, caller, compiled, messages, engine),
+            record=_record(generation_id, index, request, caller, compiled, messages, engine) | described,
         )
         for index, generation_id in enumerate(generation_ids)
     )

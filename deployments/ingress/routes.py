@@ -7,11 +7,10 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -19,15 +18,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.controls.catalogue import describe
 from deployments.controls.preview import preview
+from deployments.feedback.contracts import MetricContract
 from deployments.feedback.tokens import SigningKey
 from deployments.ingress.auth import KeyRing
 from deployments.ingress.bodies import parse, read_json
-from deployments.ingress.envelopes import error_body, error_headers
-from deployments.ingress.feedback import feedback_row
+from deployments.ingress.feedback import FeedbackService
+from deployments.ingress.feedback_routes import AnalysedLog, feedback_routes
+from deployments.ingress.langfuse_scores import LangfuseScores
 from deployments.ingress.openai_schema import ChatRequest
 from deployments.ingress.planning import Caller, ServiceFacts, compile_request
+from deployments.ingress.privacy import TextPolicy
+from deployments.ingress.responses import json_response, refusal
 from deployments.ingress.service import ChatService, StreamCut
-from graph.contracts import EngineInfo, LogAck
+from graph.contracts import EngineInfo
 from graph.contracts import Message as Turn
 from graph.errors import InternalError, MethodNotAllowed, NotFound, RheostatError
 from graph.ids import new_id
@@ -37,13 +40,12 @@ _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 _STARTED = int(time.time())
 
 
-class Backend(Protocol):
-    """What the routes need besides the chat service."""
+class Backend(AnalysedLog, Protocol):
+    """What the routes need besides the chat service: the log, the engine, and the configuration."""
 
     def facts(self) -> ServiceFacts: ...
     async def engine_info(self) -> EngineInfo: ...
     async def check_ready(self) -> None: ...
-    async def append(self, row: dict[str, Any]) -> LogAck: ...
     async def metrics(self) -> str: ...
 
 
@@ -52,28 +54,39 @@ def build_app(
     backend: Backend,
     keys: KeyRing,
     token_key: SigningKey,
-    cors_origins: tuple[str, ...] = (),
+    contracts: Mapping[str, MetricContract],
     *,
+    texts: TextPolicy = "keep",
+    cors_origins: tuple[str, ...] = (),
     tells_request_id: bool = True,
 ) -> FastAPI:
     """The whole HTTP application.
 
     Args:
+        contracts: The metrics that feedback may speak of.
+        texts: What of the texts of feedback is stored.
         tells_request_id: Put ``x-request-id`` on every answer; False where the server around it does so already.
     """
     app = FastAPI(title="Rheostat", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.include_router(_routes(service, backend, keys, token_key))
+
+    async def read_body(request: Request) -> Any:
+        return await read_json(request.stream(), request.headers, backend.facts().tunables.max_body_bytes)
+
+    feedback = FeedbackService(backend, keys, token_key, contracts, texts)
+    scores = LangfuseScores(feedback, backend, contracts, texts)
+    app.include_router(feedback_routes(backend, feedback, scores, keys, contracts, read_body))
+    app.include_router(_routes(service, backend, keys, read_body))
     rng = random.Random()
 
     async def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, RheostatError)
-        return _json(error_body(error), error.http_status, error_headers(error, rng))
+        return refusal(error, rng)
 
     async def no_route(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         path, method = request.url.path[:200], request.method
         if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "")
+            allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
             refused: RheostatError = MethodNotAllowed(f"{path} does not take {method}; it takes {allowed}.")
             response = await refuse(request, refused)
             response.headers["Allow"] = allowed
@@ -86,31 +99,29 @@ def build_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
-            expose_headers=["x-request-id", "retry-after"],
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "x-request-id", "x-request-timeout-seconds"],
+            expose_headers=["x-request-id", "retry-after", "x-should-retry"],
         )
     app.add_middleware(RequestIds, tells=tells_request_id)
     return app
 
 
-def _routes(service: ChatService, backend: Backend, keys: KeyRing, token_key: SigningKey) -> APIRouter:
+def _routes(
+    service: ChatService, backend: Backend, keys: KeyRing, read_body: Callable[[Request], Awaitable[Any]]
+) -> APIRouter:
     router = APIRouter()
 
     def caller_of(request: Request) -> Caller:
         return Caller(keys.tenant_of(request.headers.get("authorization")), request.state.request_id)
 
-    async def body(request: Request) -> Any:
-        limit = backend.facts().tunables.max_body_bytes
-        return await read_json(request.stream(), request.headers, limit)
-
     @router.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         caller = caller_of(request)
-        asked = parse(ChatRequest, await body(request))
+        asked = parse(ChatRequest, await read_body(request))
         timeout_s = _timeout(request.headers)
         if not asked.stream:
-            return _json(await service.complete(asked, caller, timeout_s))
+            return json_response(await service.complete(asked, caller, timeout_s))
         frames = service.stream(asked, caller, timeout_s)
         # Peeked, because an error before the first byte can still become a status.
         return EventStream(await anext(frames), frames)
@@ -118,7 +129,7 @@ def _routes(service: ChatService, backend: Backend, keys: KeyRing, token_key: Si
     @router.get("/v1/models")
     async def models(request: Request) -> Response:
         caller_of(request)
-        return _json({"object": "list", "data": [_model(await backend.engine_info())]})
+        return json_response({"object": "list", "data": [_model(await backend.engine_info())]})
 
     @router.get("/v1/models/{model_id:path}")
     async def model(request: Request, model_id: str) -> Response:
@@ -130,32 +141,25 @@ def _routes(service: ChatService, backend: Backend, keys: KeyRing, token_key: Si
                 param="model",
                 code="model_not_found",
             )
-        return _json(_model(engine))
+        return json_response(_model(engine))
 
     @router.get("/v1/controls")
     async def controls(request: Request) -> Response:
         caller_of(request)
         facts = backend.facts()
-        return _json(describe(facts.catalogue, facts.capabilities))
+        return json_response(describe(facts.catalogue, facts.capabilities))
 
     @router.post("/v1/controls/preview")
     async def controls_preview(request: Request) -> Response:
         caller_of(request)
-        value = await body(request)
+        value = await read_body(request)
         engine = await backend.engine_info()
         if isinstance(value, dict):
             # A preview needs neither; a whole chat request previews as it is.
             value = {"model": engine.model, "messages": [{"role": "user", "content": "…"}], **value}
         asked = parse(ChatRequest, value)
         turns = tuple(Turn(message.role, message.text) for message in asked.messages)
-        return _json(preview(compile_request(asked, turns, backend.facts(), engine)))
-
-    @router.post("/v1/feedback")
-    async def feedback(request: Request) -> Response:
-        # The token alone is enough: it is safe in a browser, and says whose answer this is.
-        row = feedback_row(await body(request), keys, request.headers.get("authorization"), token_key, time.time())
-        ack = await backend.append(row)
-        return _json({"event_id": ack.event_id, "durable": True, "duplicate": ack.duplicate})
+        return json_response(preview(compile_request(asked, turns, backend.facts(), engine)))
 
     @router.get("/health")
     async def health() -> Response:
@@ -164,7 +168,7 @@ def _routes(service: ChatService, backend: Backend, keys: KeyRing, token_key: Si
     @router.get("/ready")
     async def ready() -> Response:
         await backend.check_ready()
-        return _json({"status": "ready"})
+        return json_response({"status": "ready"})
 
     @router.get("/metrics")
     async def metrics(request: Request) -> Response:
@@ -231,7 +235,7 @@ class RequestIds:
             if has_started:
                 raise
             error = InternalError(f"The service failed on this request; quote {request_id} when you report it.")
-            response = _json(error_body(error), 500, error_headers(error, random.Random()))
+            response = refusal(error, random.Random())
             await response(scope, receive, send_with_id)
 
 
@@ -255,7 +259,3 @@ def _timeout(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return max(seconds / 2, seconds - 0.25) if seconds > 0 else None
-
-
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(value), status, dict(headers or {}), "application/json")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.controls.measure import measure
-from deployments.feedback.tokens import SigningKey, TokenClaims, sign
+from deployments.feedback.tokens import SigningKey, TokenClaims, hash_rater, sign
 from deployments.formatter.plain_stream import PlainStream
 from deployments.ingress.envelopes import (
     DONE,
@@ -23,6 +23,7 @@ from deployments.ingress.envelopes import (
 from deployments.ingress.openai_schema import ChatRequest
 from deployments.ingress.planning import Caller, Planned, ServiceFacts, plan_request
 from deployments.ingress.telemetry import RequestFacts, Telemetry
+from deployments.ingress.undelivered import AppendMany, UndeliveredMarks, WatchedStages
 from deployments.validator.guard import StreamGuard
 from deployments.validator.policy import decide_last_resort
 from graph.contracts import EngineInfo
@@ -35,6 +36,8 @@ from graph.quality import quality_of
 
 logger = logging.getLogger(__name__)
 VERSION = "0.1.0"
+UNDELIVERED_WAIT_S = 0.1
+"""How long a failed request waits until its recorded answers are marked; the marking itself goes on."""
 
 
 class StreamCut(Exception):
@@ -58,6 +61,7 @@ class _Running:
     plan: Plan
     life: RequestLife
     timings: Timings
+    stages: WatchedStages
 
 
 class ChatService:
@@ -67,7 +71,8 @@ class ChatService:
         stages: The other deployments.
         facts: Read anew for each request, so that a new configuration applies to the next one.
         engine_info: Raises Unavailable while no generator is up.
-        token_key: Signs feedback tokens.
+        token_key: Signs feedback tokens, and makes pseudonyms of the persons who ask.
+        append_many: Puts rows into the log; an outcome a row.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class ChatService:
         engine_info: Callable[[], Awaitable[EngineInfo]],
         token_key: SigningKey,
         telemetry: Telemetry,
+        append_many: AppendMany,
         clock: Clock | None = None,
     ) -> None:
         self._stages = stages
@@ -84,6 +90,7 @@ class ChatService:
         self._engine_info = engine_info
         self._token_key = token_key
         self._telemetry = telemetry
+        self._undelivered = UndeliveredMarks(append_many)
         self._clock = clock or WallClock()
         self._inflight = 0
 
@@ -96,7 +103,13 @@ class ChatService:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(self._finish(running)) for running in lives]
             except ExceptionGroup as failures:
+                if marking := self._mark_undelivered(lives, caller):
+                    await asyncio.wait({marking}, timeout=UNDELIVERED_WAIT_S)
                 raise failures.exceptions[0] from None
+            except asyncio.CancelledError:
+                # The client is gone.
+                self._mark_undelivered(lives, caller)
+                raise
             answers = [task.result() for task in tasks]
             vendor = [
                 self._vendor(planned, running, answer, caller, engine)
@@ -158,6 +171,7 @@ class ChatService:
         now = self._clock.now()
         engine = await self._engine_info()
         limit = facts.tunables.request_timeout_s
+        person = request.user or request.safety_identifier
         planned = plan_request(
             request,
             caller,
@@ -166,6 +180,7 @@ class ChatService:
             tuple(new_id() for _ in range(request.choices)),
             now,
             limit if timeout_s is None else min(limit, timeout_s),
+            hash_rater(person, caller.tenant, self._token_key) if person else None,
         )
         return planned, engine
 
@@ -177,13 +192,17 @@ class ChatService:
             PlainStream if _strips_marks(plan) else None,
             lambda verdict: decide_last_resort(verdict, policy),
         )
-        return _Running(plan, life, Timings(self._clock.now()))
+        return _Running(plan, life, Timings(self._clock.now()), WatchedStages(self._stages))
+
+    def _mark_undelivered(self, lives: list[_Running], caller: Caller) -> asyncio.Task[None] | None:
+        recorded = [each.plan.job.generation_id for each in lives if each.stages.is_recorded]
+        return self._undelivered.start(recorded, caller.tenant)
 
     async def _moves(self, running: _Running) -> AsyncGenerator[Release | End, None]:
         """One life to its end, observed."""
         end: End | None = None
         judge_timeout_s = self._facts().tunables.judge_timeout_s
-        stream = live(running.life, running.plan, self._stages, self._clock, running.timings, judge_timeout_s)
+        stream = live(running.life, running.plan, running.stages, self._clock, running.timings, judge_timeout_s)
         try:
             async with aclosing(stream) as moves:
                 async for move in moves:

@@ -32,7 +32,7 @@ def config(data_dir: Path) -> dict[str, Any]:
     keys.write_text("".join(f"{tenant} {hashlib.sha256(key.encode()).hexdigest()}\n" for tenant, key in KEYS.items()))
     return shipped_config(
         engine={"kind": "simulated", "simulated": {"first_token_s": 0.01, "token_s": 0.002, "script": SCRIPT}},
-        auth={"keys_file": str(keys)},
+        auth={"keys_file": str(keys), "admin_tenants": ["acme"]},
         data_dir=str(data_dir),
     )
 

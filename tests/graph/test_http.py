@@ -17,6 +17,7 @@ import pytest
 from ray import serve
 
 from deployments.feedback.directory import read_log
+from tests.bad_feedback import FEEDBACK_TABLE
 from tests.bad_input import TABLE, Bad, problems
 from tests.cluster import chat, with_user_config
 from tests.graph.conftest import KEYS
@@ -47,7 +48,7 @@ def wait_until_idle(app: str = "rheostat", timeout_s: float = 20) -> None:
         time.sleep(0.05)  # the engine offers no event for this
 
 
-@pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
+@pytest.mark.parametrize("bad", [*TABLE, *FEEDBACK_TABLE], ids=lambda bad: bad.name)
 def test_a_faulty_request_is_refused_by_name(bad: Bad, client: httpx.Client) -> None:
     content = bad.raw if bad.raw is not None else json.dumps(bad.body).encode() if bad.body is not None else None
     headers = {"content-type": "application/json", **bad.headers}

@@ -48,6 +48,8 @@ MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("a user_config where there is none", lambda c: deployment(c, "Formatter").update(user_config={"x": 1}), "user_config.x"),
     ("a catalogue that is not there", lambda c: app(c)["args"].update(controls_file="configs/none.yaml"),
      "applications.0.args.controls_file"),
+    ("metrics that are not there", lambda c: app(c)["args"].update(metrics_file="configs/none.yaml"),
+     "applications.0.args.metrics_file"),
     ("a policy that is not there", lambda c: app(c)["args"].update(quality_file="configs/none.yaml"),
      "applications.0.args.quality_file"),
     ("another builder", lambda c: app(c).update(import_path="graph.app:built"), "applications.0.import_path"),

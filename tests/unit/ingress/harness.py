@@ -1,7 +1,7 @@
 """The whole service in one process, without Ray: real routes, controls, checks, formatter and log; simulated engine."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,33 +10,52 @@ from typing import Any
 import httpx
 
 from deployments.controls.catalogue import load_catalogue
-from deployments.feedback.tokens import SigningKey
+from deployments.feedback.contracts import load_contracts
+from deployments.feedback.events import generation_row
+from deployments.feedback.lineage import adapters_trained_on
+from deployments.feedback.lookup import LogReader
+from deployments.feedback.tokens import SigningKey, TokenClaims, sign
 from deployments.feedback.writer import LogWriter
 from deployments.formatter.renderers import render
 from deployments.generator.simulated import SimulatedEngine, SimulatedSettings
 from deployments.ingress.auth import KeyRing
 from deployments.ingress.planning import ServiceFacts
+from deployments.ingress.privacy import TextPolicy
 from deployments.ingress.records import to_log_row
 from deployments.ingress.routes import build_app
 from deployments.ingress.service import ChatService
 from deployments.ingress.telemetry import RequestFacts
 from deployments.validator.policy import judge, load_policy
 from graph.contracts import EngineInfo, FormatJob, GenerationJob, LogAck, TokenDelta, ValidationJob, Verdict
+from graph.errors import RheostatError
+from graph.ids import new_id
 from graph.settings import PROJECT_ROOT, IngressTunables
 
 MODEL = "smollm2-135m-instruct"
+CONTRACTS = load_contracts(PROJECT_ROOT / "configs/metrics.yaml")
+FAR_FUTURE = 4_000_000_000
+"""Seconds since 1970 UTC: no token made with it expires."""
 
 
 class Service:
     """Stages, backend and telemetry at once: what Ray provides elsewhere."""
 
-    def __init__(self, log_dir: Path, simulated: Mapping[str, Any], tunables: Mapping[str, Any]) -> None:
+    def __init__(
+        self, log_dir: Path, simulated: Mapping[str, Any], tunables: Mapping[str, Any], texts: TextPolicy
+    ) -> None:
         self.engine = SimulatedEngine(SimulatedSettings.model_validate(dict(simulated)), model_id=MODEL)
         self.token_key = SigningKey("test", b"k" * 32)
         self.log = LogWriter(log_dir)
+        self.log_dir = log_dir
+        self.reader = LogReader(log_dir)
+        self.texts: TextPolicy = texts
         self.observed: list[RequestFacts] = []
         self.rows: list[dict[str, Any]] = []
         self.judge_error: Exception | None = None
+        self.refusing: list[RheostatError] = []
+        """Given to the next rows in place of an acknowledgement."""
+        self.reads: list[str] = []
+        """Ids that were looked up in the log."""
         self.info_delay_s = 0.0
         self._facts = ServiceFacts(
             catalogue=load_catalogue(PROJECT_ROOT / "configs/controls.yaml"),
@@ -60,13 +79,56 @@ class Service:
         return render(job)
 
     async def record(self, row: Mapping[str, Any]) -> LogAck:
-        return await self.append(to_log_row(row, 1))
+        (outcome,) = await self.append_many([to_log_row(row, 1, self.texts)])
+        if isinstance(outcome, RheostatError):
+            raise outcome
+        return outcome
 
     # deployments.ingress.routes.Backend
 
-    async def append(self, row: dict[str, Any]) -> LogAck:
-        self.rows.append(row)
-        return await asyncio.wrap_future(self.log.submit(row))
+    async def append_many(self, rows: Sequence[Mapping[str, Any]]) -> list[LogAck | RheostatError]:
+        waiting = [self._submit(row) for row in rows]
+        return [one if isinstance(one, RheostatError) else await asyncio.wrap_future(one) for one in waiting]
+
+    def _submit(self, row: Mapping[str, Any]) -> Any:
+        if self.refusing:
+            return self.refusing.pop(0)
+        self.rows.append(dict(row))
+        try:
+            return self.log.submit(row)
+        except RheostatError as error:
+            return error
+
+    async def find_event(self, event_id: str) -> Mapping[str, Any] | None:
+        self.reads.append(event_id)
+        return self.reader.event(event_id)
+
+    async def find_generation(self, generation_id: str) -> Mapping[str, Any] | None:
+        self.reads.append(generation_id)
+        return self.reader.generation(generation_id)
+
+    async def events_about(self, generation_id: str) -> list[dict[str, Any]]:
+        self.reads.append(generation_id)
+        return self.reader.about(generation_id)
+
+    async def adapters_trained_on(self, event_ids: Sequence[str]) -> list[str]:
+        return list(adapters_trained_on(self.log_dir, event_ids))
+
+    async def analysis(self, since_s: float | None) -> dict[str, Any]:
+        return {"since_s": since_s}
+
+    async def answered(self, tenant: str = "public", **columns: Any) -> str:
+        """Records an answer; returns its generation_id. A test may do without the engine."""
+        generation_id = new_id()
+        given = {"model": MODEL, "prompt": [{"role": "user", "content": "Why?"}], "answer": "So.", "outcome": "pass"}
+        await self.append_many(
+            [generation_row(generation_id=generation_id, tenant=tenant, now_us=1, **{**given, **columns})]
+        )
+        return generation_id
+
+    def token(self, generation_id: str, tenant: str = "public", expires_at: int = FAR_FUTURE) -> str:
+        """The feedback token of an answer."""
+        return sign(TokenClaims(generation_id, tenant, MODEL, None, None, "0" * 16, expires_at), self.token_key)
 
     def facts(self) -> ServiceFacts:
         return self._facts
@@ -95,13 +157,32 @@ async def running(
     simulated: Mapping[str, Any] | None = None,
     tunables: Mapping[str, Any] | None = None,
     keys: KeyRing | None = None,
+    texts: TextPolicy = "keep",
+    cors_origins: tuple[str, ...] = (),
+    client_host: str = "127.0.0.1",
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
     """A client of the service's real HTTP application, without a network."""
-    backend = Service(log_dir, simulated or {"first_token_s": 0, "token_s": 0}, tunables or {})
+    backend = Service(log_dir, simulated or {"first_token_s": 0, "token_s": 0}, tunables or {}, texts)
     await backend.engine.start()
-    service = ChatService(backend, backend.facts, backend.engine_info, backend.token_key, backend)
-    app = build_app(service, backend, keys or KeyRing(None), backend.token_key)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    service = ChatService(
+        backend,
+        backend.facts,
+        backend.engine_info,
+        backend.token_key,
+        backend,
+        # Looked up at each call: a test may put another in its place.
+        lambda rows: backend.append_many(rows),
+    )
+    app = build_app(
+        service,
+        backend,
+        keys or KeyRing(None),
+        backend.token_key,
+        CONTRACTS,
+        texts=texts,
+        cors_origins=cors_origins,
+    )
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(client_host, 1234))
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://rheostat") as client:
             yield client, backend

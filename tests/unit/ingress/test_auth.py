@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deployments.ingress.auth import PUBLIC_TENANT, KeyRing, main
-from graph.errors import ConfigurationError, Unauthenticated
+from graph.errors import ConfigurationError, PermissionDenied, Unauthenticated
 
 
 def test_a_key_made_by_the_command_opens_for_its_tenant_only(
@@ -42,3 +42,31 @@ def test_a_faulty_key_file_stops_start_up_by_file_and_line(text: str, says: str,
 def test_a_missing_key_file_stops_start_up(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         KeyRing.load(tmp_path / "none")
+
+
+def test_only_an_admin_tenant_may_what_concerns_all(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"acme {'0' * 64}\numbra {'1' * 64}\n")
+    ring = KeyRing.load(tmp_path / "keys", ("acme",))
+    ring.check_admin("acme", "10.0.0.1")
+    for tenant in ("umbra", PUBLIC_TENANT):
+        with pytest.raises(PermissionDenied, match="admin_tenants"):
+            ring.check_admin(tenant, "127.0.0.1")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
+def test_without_keys_who_is_on_this_machine_is_the_admin(host: str) -> None:
+    KeyRing(None).check_admin(PUBLIC_TENANT, host)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "::2", "::ffff:10.0.0.1", "localhost", "", None])
+def test_without_keys_nobody_else_is(host: str | None) -> None:
+    with pytest.raises(PermissionDenied, match=r"auth\.keys_file"):
+        KeyRing(None).check_admin(PUBLIC_TENANT, host)
+
+
+def test_an_admin_without_a_key_stops_start_up(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"acme {'0' * 64}\n")
+    with pytest.raises(ConfigurationError, match="'umbra', which has no key"):
+        KeyRing.load(tmp_path / "keys", ("acme", "umbra"))
+    with pytest.raises(ConfigurationError, match=r"auth\.keys_file is not"):
+        KeyRing.load(None, ("acme",))
