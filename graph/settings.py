@@ -93,7 +93,8 @@ class IngressTunables(Strict):
 
     max_inflight_choices: PositiveInt = 256
     """Answers in the making per ingress replica; beyond it: 429 with Retry-After."""
-    max_body_bytes: PositiveInt = 1 << 20
+    max_body_bytes: Annotated[int, Field(ge=1, le=2 << 20)] = 1 << 20
+    """At most 2 MiB: the log's row of a request travels in one message, and those end at 4."""
     request_timeout_s: PositiveFloat = 300.0
     """The deadline of a request; a client may shorten it by ``x-request-timeout-seconds``, never lengthen it."""
     judge_timeout_s: PositiveFloat = 10.0

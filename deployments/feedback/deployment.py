@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from ray import serve
 
-from deployments.feedback.jobs import run_job
+from deployments.feedback.jobs import do_for_ever, run_job
 from deployments.feedback.lineage import adapters_trained_on
 from deployments.feedback.lookup import LogReader
 from deployments.feedback.segment_writer import RotationLimits
@@ -20,9 +19,9 @@ from graph.contracts import LogAck
 from graph.errors import ConfigurationError, RheostatError, Unavailable
 from graph.settings import AppArgs, FeedbackTunables, project_path
 
-logger = logging.getLogger(__name__)
 SAMPLE_EVERY_S = 1.0
 """Ray forgets a gauge that was not set for about two of its report intervals."""
+FOLLOW_EVERY_S = 1.0
 REPORT_TIMEOUT_S = 60.0
 CHORE_TIMEOUT_S = 3600.0
 """A backstop: a first compaction of a year's log is long, and nothing waits for it."""
@@ -49,9 +48,15 @@ class FeedbackLog:
         loop = asyncio.get_running_loop()
         self._writer = await asyncio.to_thread(open_writer, self._root, loop, self._telemetry.committed)
         self._reader = LogReader(self._root)
+        await asyncio.to_thread(self._reader.follow)
         self._reporting = asyncio.Lock()
         self._retuned = asyncio.Event()
-        self._chores = [loop.create_task(self._sample()), loop.create_task(self._keep_house())]
+        self._chores = [
+            loop.create_task(do_for_ever(self._sample, SAMPLE_EVERY_S)),
+            # In small steps: a look-up that finds a million new rows would hold up acknowledgements.
+            loop.create_task(do_for_ever(lambda: asyncio.to_thread(self._reader.follow), FOLLOW_EVERY_S)),
+            loop.create_task(do_for_ever(self._keep_house, 0.0)),
+        ]
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         self._tunables = tunables = FeedbackTunables.model_validate(user_config)
@@ -82,6 +87,9 @@ class FeedbackLog:
 
     async def events_about(self, generation_id: str) -> list[dict[str, Any]]:
         return await asyncio.to_thread(self._reader.about, generation_id)
+
+    async def ids_about(self, generation_id: str) -> list[str]:
+        return await asyncio.to_thread(self._reader.ids_about, generation_id)
 
     async def adapters_trained_on(self, event_ids: list[str]) -> list[str]:
         return list(await asyncio.to_thread(adapters_trained_on, self._root, event_ids))
@@ -115,25 +123,19 @@ class FeedbackLog:
             return error
 
     async def _sample(self) -> None:
-        while True:
-            self._telemetry.sample(self._writer.stats, self._writer.open_segment_age_s)
-            await asyncio.sleep(SAMPLE_EVERY_S)
+        self._telemetry.sample(self._writer.stats, self._writer.open_segment_age_s)
 
     async def _keep_house(self) -> None:
-        """Compacts, then ships, for ever; a failure is logged and tried again at the next turn."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._retuned.wait(), self._tunables.compact_every_s)
-                self._retuned.clear()
-                continue
-            try:
-                log = ("--log", str(self._root))
-                await run_job("deployments.feedback.compaction", *log, "--json", "-", timeout_s=CHORE_TIMEOUT_S)
-                if self._tunables.ship_to is not None:
-                    ship = ("push", *log, "--to", self._tunables.ship_to, "--json", "-")
-                    await run_job("deployments.feedback.shipping", *ship, timeout_s=CHORE_TIMEOUT_S)
-            except RheostatError as error:
-                logger.warning("the log was not compacted and shipped: %s", error.message)
+        """When it is time: compacts, then ships."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._retuned.wait(), self._tunables.compact_every_s)
+            self._retuned.clear()
+            return
+        log = ("--log", str(self._root))
+        await run_job("deployments.feedback.compaction", *log, "--json", "-", timeout_s=CHORE_TIMEOUT_S)
+        if self._tunables.ship_to is not None:
+            ship = ("push", *log, "--to", self._tunables.ship_to, "--json", "-")
+            await run_job("deployments.feedback.shipping", *ship, timeout_s=CHORE_TIMEOUT_S)
 
 
 async def _outcome(submitted: Any) -> LogAck | RheostatError:

@@ -1,4 +1,4 @@
-"""Runs the log's heavy work (compaction, shipping, reports) in a process of its own.
+"""Runs the log's heavy work (compaction, shipping, reports) in a process of its own, and its chores for ever.
 
 The writer's process must answer in milliseconds; a report takes seconds and hundreds of megabytes. A process of its own
 has its own interpreter and gives all memory back. It is ended when whoever asked goes away, and it dies with its
@@ -11,13 +11,15 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from graph.errors import InternalError, Unavailable
+from graph.errors import InternalError, RheostatError, Unavailable
 from graph.parent_death import guarded
 from graph.settings import PROJECT_ROOT
 
 logger = logging.getLogger(__name__)
+AFTER_FAILURE_S = 1.0
 BUSY_EXIT = 3
 """Exit status of a job that found another of its kind at work."""
 
@@ -57,3 +59,16 @@ async def run_job(module: str, *arguments: str, timeout_s: float) -> dict[str, A
         raise InternalError(f"{module} failed; its reason is in the log.")
     answer: dict[str, Any] = json.loads(out)
     return answer
+
+
+async def do_for_ever(chore: Callable[[], Awaitable[None]], pause_s: float) -> None:
+    """Does ``chore`` again and again, with a pause between; a failure is logged and ends nothing."""
+    while True:
+        try:
+            await chore()
+        except RheostatError as error:
+            logger.warning("a chore of the log was not done and is tried again: %s", error.message)
+        except Exception:
+            logger.exception("a chore of the log failed and is tried again")
+            await asyncio.sleep(AFTER_FAILURE_S)
+        await asyncio.sleep(pause_s)

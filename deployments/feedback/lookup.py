@@ -89,6 +89,15 @@ class LogReader:
         """
         return self._retrying(lambda: self._about(generation_id))
 
+    def ids_about(self, generation_id: str) -> list[str]:
+        """Return the event_ids of the generation and of all rows that name it, erased ones too while they are there."""
+        return self._retrying(lambda: self._ids_about(generation_id))
+
+    def follow(self) -> None:
+        """Take in what was written since the last call, so that the next look-up finds little to do."""
+        with self._lock:
+            self._refresh()
+
     def is_erased(self, id: str) -> bool:
         """Whether a tombstone names this event_id or generation_id."""
 
@@ -126,6 +135,12 @@ class LogReader:
                 rows.setdefault(row["event_id"], row)
         visible = [row for row in rows.values() if self._visible(row) is not None]
         return sorted(visible, key=lambda row: (row["ts_server_us"], row["event_id"]))
+
+    def _ids_about(self, generation_id: str) -> list[str]:
+        found = self._find(lambda segment: segment.mentions, generation_id)
+        rows = (*self._archived_about(found.manifest.files, generation_id), *self._read(found.places))
+        named = [row["event_id"] for row in rows if generation_id in (row["generation_id"], row["other_generation_id"])]
+        return sorted({generation_id, *named})
 
     def _visible(self, row: Row) -> Row | None:
         with self._lock:

@@ -284,7 +284,7 @@ class LogWriter:
                     left_s = self._opened_at_s + self._limits.max_age_s - self._clock()
                     if left_s <= 0:
                         return []
-                self._changed.wait(left_s)
+                self._changed.wait(None if left_s is None else min(left_s, threading.TIMEOUT_MAX))
             group, self._queue = self._queue, []
             return group or None
 
@@ -388,9 +388,14 @@ def _stopped(reason: str) -> Unavailable:
 
 
 def _read_recent(directory: Path, limit: int) -> OrderedDict[str, tuple[str, LogAck]]:
-    """The newest event_ids with their content hashes, oldest first. Corrupt segments give what they still hold."""
+    """The newest event_ids of sealed segments and the archive, with their content hashes, oldest first.
+
+    Corrupt segments give what they still hold.
+    """
     newest: OrderedDict[str, tuple[str, LogAck]] = OrderedDict()
     for readout in read_segments(directory, newest_first=True):
+        if not readout.sealed:
+            continue  # of another live writer: its last batch may not be on disk yet, so a repeat must not rest on it
         name = readout.path.relative_to(directory).as_posix()
         for batch in reversed(readout.batches):
             ids = batch.data.column("event_id").to_pylist()

@@ -104,6 +104,9 @@ class Ingress:
     async def events_about(self, generation_id: str) -> list[dict[str, Any]]:
         return await self._stages.events_about(generation_id)
 
+    async def ids_about(self, generation_id: str) -> list[str]:
+        return await self._stages.ids_about(generation_id)
+
     async def adapters_trained_on(self, event_ids: Sequence[str]) -> list[str]:
         return await self._stages.adapters_trained_on(event_ids)
 

@@ -45,11 +45,13 @@ class HandleStages:
         self._judge = _method(validator, "judge")
         self._format = _method(formatter, "format")
         self._append_many = _method(feedback_log, "append_many")
-        self._find_event = _method(feedback_log, "find_event")
-        self._find_generation = _method(feedback_log, "find_generation")
-        self._events_about = _method(feedback_log, "events_about")
-        self._adapters = _method(feedback_log, "adapters_trained_on")
-        self._analysis = _method(feedback_log, "analysis")
+        # These answers have no bound of their own, and a message by value may have 4 MiB at most.
+        self._find_event = feedback_log.options(method_name="find_event")
+        self._find_generation = feedback_log.options(method_name="find_generation")
+        self._events_about = feedback_log.options(method_name="events_about")
+        self._ids_about = feedback_log.options(method_name="ids_about")
+        self._adapters = feedback_log.options(method_name="adapters_trained_on")
+        self._analysis = feedback_log.options(method_name="analysis")
         self._appender = Appender(self._send_rows)
         self._engine_info: EngineInfo | None = None
 
@@ -96,6 +98,10 @@ class HandleStages:
         """The feedback rows that name this answer."""
         return await _call("feedback log", lambda: self._events_about.remote(generation_id))
 
+    async def ids_about(self, generation_id: str) -> list[str]:
+        """The event_ids of this answer and of all rows that name it, erased ones too while they are there."""
+        return await _call("feedback log", lambda: self._ids_about.remote(generation_id))
+
     async def adapters_trained_on(self, event_ids: Sequence[str]) -> list[str]:
         """Adapters whose training set holds any of these rows."""
         return await _call("feedback log", lambda: self._adapters.remote(list(event_ids)))
@@ -127,6 +133,12 @@ def _method(handle: DeploymentHandle[Any], name: str, *, stream: bool = False) -
 async def _call(stage: str, start: Callable[[], Awaitable[T]]) -> T:
     try:
         return await start()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # The replica's, not ours: it was told to stop while it worked on this.
+        raise Unavailable(f"The {stage} dropped this request; try again in a few seconds.", code="not_ready") from None
     except Exception as error:
         raise _logged(ours(error, stage), error) from error
 

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import subprocess
@@ -65,3 +66,22 @@ def test_a_job_dies_with_the_process_that_asked_for_it(job, tmp_path):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+async def test_a_chore_that_fails_is_logged_and_done_again(monkeypatch, caplog):
+    monkeypatch.setattr(jobs, "AFTER_FAILURE_S", 0)
+    errors = [OSError(12, "no memory for a process"), Unavailable("busy"), None]
+    done = asyncio.Event()
+
+    async def chore():
+        error = errors.pop(0)
+        if error is not None:
+            raise error
+        done.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(jobs.do_for_ever(chore, 0))
+    await asyncio.wait_for(done.wait(), 30)
+    task.cancel()
+    assert "no memory" in caplog.text
+    assert "busy" in caplog.text

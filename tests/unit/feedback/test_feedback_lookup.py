@@ -318,3 +318,17 @@ def test_what_was_acknowledged_is_found_by_every_thread_while_the_log_is_compact
         done.set()
         compactor.join()
         writer.close()
+
+
+def test_the_ids_about_an_answer_are_known_until_compaction_erases_them(log):
+    reader = LogReader(log)
+    writer = LogWriter(log, files=QuickFiles())
+    for row in (generation(1), make_row(1), make_row(2)):
+        writer.submit(row).result(LONG_S)
+    assert reader.ids_about("generation-1") == ["event-00001", "generation-1"]
+    writer.submit(tombstone("generation-1", name="generation")).result(LONG_S)
+    assert reader.about("generation-1") == []
+    assert reader.ids_about("generation-1") == ["event-00001", "generation-1"]
+    writer.close()
+    compact(log, QuickFiles())
+    assert reader.ids_about("generation-1") == ["generation-1"]

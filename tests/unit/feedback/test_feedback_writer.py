@@ -1,6 +1,8 @@
 import asyncio
 import errno
 import json
+import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -246,7 +248,7 @@ def test_a_failed_write_or_sync_acknowledges_nothing_and_is_the_last(log, open_w
     writer.submit(make_row(1)).result(LONG_S)
     assert writer.healthy
     broken = writer.submit(make_row(2))
-    with pytest.raises(Unavailable, match=errno.errorcode[code]):
+    with pytest.raises(Unavailable, match=re.escape(os.strerror(code))):
         broken.result(LONG_S)
     assert not writer.healthy
     files.fail = lambda operation: None  # the disk is well again, but the pages are not to be trusted
@@ -330,6 +332,14 @@ def test_an_idle_segment_is_sealed_when_it_is_old(log, open_writer):
     writer = open_writer(files=TellsOfManifests(), limits=RotationLimits(max_age_s=0.01))
     writer.submit(make_row(1)).result(LONG_S)
     assert sealed.wait(LONG_S)
+
+
+@pytest.mark.parametrize("age_s", [1e11, float("inf")])
+def test_a_segment_may_stay_open_as_long_as_one_likes(log, open_writer, age_s):
+    writer = open_writer(limits=RotationLimits(max_age_s=age_s))
+    for number in range(2):
+        writer.submit(make_row(number)).result(LONG_S)
+    assert writer.healthy
 
 
 def test_new_limits_hold_from_then_on(log, open_writer):

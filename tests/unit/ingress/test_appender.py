@@ -118,3 +118,57 @@ async def test_groups_are_bounded_in_rows_and_in_bytes(rows):
     by_id = {one["event_id"]: len(one["text"]) for one in rows}
     assert all(sum(by_id[i] for i in group) <= MAX_GROUP_CHARS for group in log.groups)
     assert [one for group in log.groups for one in group] == [one["event_id"] for one in rows]
+
+
+async def test_a_queue_that_is_full_refuses_at_once_whoever_still_waits():
+    log = Log()
+    log.gate.clear()
+    appender = Appender(log.send, max_rows=1, max_calls=1, max_queued_rows=3)
+    gone = [asyncio.create_task(appender.append([row(number)])) for number in range(4)]
+    await asyncio.sleep(0)
+    for task in gone:
+        task.cancel()
+    (refused,) = await appender.append([row(9)])
+    assert isinstance(refused, Unavailable)
+    log.gate.set()
+    while len(log.groups) < 4:
+        await asyncio.sleep(0)
+    assert log.groups == [["0"], ["1"], ["2"], ["3"]]
+
+
+async def test_texts_that_wait_are_bounded_too_but_a_large_row_alone_is_taken():
+    log = Log()
+    log.gate.clear()
+    appender = Appender(log.send, max_calls=1, max_queued_chars=100)
+    tasks = [asyncio.create_task(appender.append([row(number, "x" * 90)])) for number in range(2)]
+    await asyncio.sleep(0)
+    (refused,) = await appender.append([row(2, "x" * 90)])
+    assert isinstance(refused, Unavailable)
+    log.gate.set()
+    assert [outcome.event_id for (outcome,) in await asyncio.gather(*tasks)] == ["0", "1"]
+
+
+async def test_time_for_trying_again_counts_from_when_a_row_came():
+    loop = asyncio.get_running_loop()
+    tries = []
+
+    async def send(rows):
+        tries.append(loop.time())
+        raise Unavailable("gone", code="not_ready")
+
+    appender = Appender(send, max_rows=1, max_calls=1, retry_s=0.05, pause_s=0.001)
+    outcomes = await asyncio.gather(*(appender.append([row(number)]) for number in range(3)))
+    assert [outcome.code for (outcome,) in outcomes] == ["not_ready"] * 3
+    # Its time was over while it waited behind the first: one try each.
+    assert sum(tries[-1] - at < 0.02 for at in tries[-2:]) == 2
+
+
+@pytest.mark.parametrize("fault", ["too few", "cancelled"])
+async def test_nobody_waits_for_ever_when_a_call_ends_strangely(fault):
+    async def send(rows):
+        if fault == "cancelled":
+            raise asyncio.CancelledError
+        return [ack(rows[0])]
+
+    outcomes = await asyncio.wait_for(Appender(send).append([row(1), row(2)]), LONG_S)
+    assert all(not isinstance(outcome, LogAck) for outcome in outcomes)
