@@ -25,10 +25,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from deployments.feedback.contracts import BUILT_IN, MAX_NUMBER, MetricContract, explain_unknown, is_label, is_number
 from deployments.feedback.fields import (
     MAX_CORRECTION_BYTES,
+    MAX_TAGS,
     MAX_TEXT_BYTES,
     EventId,
     GenerationId,
     Rater,
+    SentEventId,
     Tags,
     Text,
     TimestampUs,
@@ -61,7 +63,7 @@ class FeedbackEvent(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     kind: Kind
-    event_id: EventId | None = None
+    event_id: SentEventId | None = None
     """Makes a retry harmless. None: the server makes one, and a retry counts again."""
     feedback_token: Annotated[str, Field(min_length=1, max_length=MAX_TOKEN_CHARS)] | None = None
     """From the answer; or `generation_id`, exactly one of the two."""
@@ -117,6 +119,7 @@ def parse_event(
     """
     if not isinstance(body, Mapping):
         raise InvalidRequest("The body must be a JSON object with 'kind' and a 'feedback_token'.")
+    _check_size(body)
     try:
         event = FeedbackEvent.model_validate(dict(body), context={_CONTRACTS: contracts})
     except ValidationError as error:
@@ -173,13 +176,18 @@ def to_event_row(
         event: From `parse_event`.
         about: The verified token's claims, or what the log knows of the answer.
         now_us: Server's clock, us since 1970 UTC.
-        event_id: The event's own, or one from `new_event_id`.
+        event_id: The event's own, one from `new_event_id`, or one that the service derived.
         source_id: Keyed hash of the rater; None: unknown.
         replaces: Of a supersede: the metric's name of the event that it replaces, which becomes its own.
 
     Raises:
-        InvalidRequest: A preference of an answer with itself.
+        InvalidRequest: A preference of an answer with itself, or an event under the answer's own id.
     """
+    if event_id == about.generation_id:
+        raise InvalidRequest(
+            "'event_id' is the id of the answer, which its record has; send a new UUID of version 7 or 4.",
+            param="event_id",
+        )
     if event.other_generation_id == about.generation_id:
         raise InvalidRequest(f"'other_generation_id' {_SAME_ANSWER}.", param="other_generation_id")
     return to_row(
@@ -280,6 +288,21 @@ def generation_row(
     )
 
 
+def _check_size(body: Mapping[str, Any]) -> None:
+    """Refuse what pydantic would take time over: it checks every key and tag, however many there are."""
+    for field in body:
+        if field not in FeedbackEvent.model_fields:
+            allowed = ", ".join(sorted(FeedbackEvent.model_fields))
+            raise InvalidRequest(
+                f"'{field[:128]}' is not a field of a feedback event; allowed: {allowed}.",
+                field[:128],
+                "unknown_parameter",
+            )
+    tags = body.get("tags")
+    if isinstance(tags, Mapping) and len(tags) > MAX_TAGS:
+        raise InvalidRequest(f"'tags' has {len(tags)} pairs; at most {MAX_TAGS}.", param="tags")
+
+
 def _faults_of(event: FeedbackEvent, contracts: Mapping[str, MetricContract]) -> Iterator[tuple[str, str, str]]:
     """(field, error type, what is wrong and what is allowed) of what the types alone do not say."""
     limit = MAX_CORRECTION_BYTES if event.kind in _LONG_KINDS else MAX_TEXT_BYTES
@@ -371,11 +394,6 @@ def _as_refusal(error: ValidationError) -> RheostatError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # Pydantic adds "[key]" to the path of a bad key; it is not a field of the caller's.
     path = ".".join(str(part) for part in first["loc"] if part != "[key]")[:128]
-    if first["type"] == "extra_forbidden":
-        allowed = ", ".join(sorted(FeedbackEvent.model_fields))
-        return InvalidRequest(
-            f"'{path}' is not a field of a feedback event; allowed: {allowed}.", path, "unknown_parameter"
-        )
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     told = f"'{path}' {message[:1].lower()}{message[1:]}."
     if first["type"] == _TOO_LARGE:

@@ -24,6 +24,7 @@ COMPLETION_PREFIX = "chatcmpl-"
 # The canonical form only: UUID() would also take braces, a URN or no hyphens, each another spelling of one id.
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _GENERATION_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_VERSION_AT = 14
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,6 +33,13 @@ def check_event_id(text: str) -> str:
     if not _UUID.fullmatch(text):
         raise ValueError("must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057")
     return text.lower()
+
+
+def check_is_senders(event_id: str) -> str:
+    """The id, in lower case; ValueError when it is of the version that ``markers.derive_id`` makes."""
+    if event_id[_VERSION_AT] == "8":
+        raise ValueError("is a UUID of version 8, which is the service's own; send a version 7 or 4")
+    return event_id
 
 
 def check_generation_id(text: str) -> str:
@@ -77,6 +85,8 @@ def _to_us(value: Any) -> int | None:
 
 
 EventId = Annotated[str, AfterValidator(check_event_id)]
+SentEventId = Annotated[EventId, AfterValidator(check_is_senders)]
+"""Of a new event; it may speak of one that the service named."""
 GenerationId = Annotated[str, AfterValidator(check_generation_id)]
 Text = Annotated[str, AfterValidator(_check_unicode)]
 Value = Annotated[bool | int | float | str | None, PlainValidator(_check_value)]

@@ -4,6 +4,7 @@ Their event_ids follow from what they speak of, so that saying it twice, from tw
 Pure; the ingress calls it, readers and compaction act on the rows.
 """
 
+import hashlib
 import uuid
 from typing import Any, Literal
 
@@ -14,8 +15,15 @@ _NAMESPACE = uuid.UUID("7d3a2f0e-5b0c-5c55-9f0a-3f2a4f1d9c61")
 
 
 def derive_id(*parts: str) -> str:
-    """A UUID (version 5, RFC 9562) that follows from ``parts``; no two lists of parts share one."""
-    return str(uuid.uuid5(_NAMESPACE, "".join(f"{len(part)}:{part}" for part in parts)))
+    """A UUID (version 8, RFC 9562 section 5.8) that follows from ``parts``; no two lists of parts share one.
+
+    The version is the service's own: `fields.SentEventId` takes none of it, so that no sender can be first with one.
+    """
+    told = "".join(f"{len(part)}:{part}" for part in parts)
+    number = int.from_bytes(hashlib.sha256(_NAMESPACE.bytes + told.encode()).digest()[:16])
+    number = number & ~(0xF << 76) | 8 << 76  # version
+    number = number & ~(0x3 << 62) | 2 << 62  # variant
+    return str(uuid.UUID(int=number))
 
 
 def tombstone_id(erased_id: str) -> str:

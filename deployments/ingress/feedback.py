@@ -2,8 +2,8 @@
 
 Order of checks: the event itself, then its token, and only then the log. A token is the whole proof: forged, expired
 and other tenants' tokens are refused before anything is read, and feedback with a good one is stored without a
-look-up. The log is read only for what names a row by its id: a generation without a token, the second answer of a
-preference, the event that a retract or supersede speaks of.
+look-up. The log is read only for what names a row by its id: a generation without a token, and the event that a retract
+or supersede speaks of. The second answer of a preference is not looked up: readers join it within the tenant.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from deployments.ingress.privacy import TextPolicy, protect
 from graph.contracts import LogAck
 from graph.errors import InvalidRequest, NotFound, RheostatError, Unauthenticated
 
+MAX_LOOK_UPS = 64
+"""Ids that one request may have looked up in the log."""
 Row = Mapping[str, Any]
 Outcome = LogAck | RheostatError
 
@@ -35,6 +37,11 @@ class FeedbackLog(Protocol):
     async def find_event(self, event_id: str) -> Row | None: ...
     async def find_generation(self, generation_id: str) -> Row | None: ...
     async def events_about(self, generation_id: str) -> Sequence[Row]: ...
+
+    async def ids_about(self, generation_id: str) -> Sequence[str]:
+        """event_ids of the answer and of all rows that name it, erased ones too until they are compacted away."""
+        ...
+
     async def adapters_trained_on(self, event_ids: Sequence[str]) -> Sequence[str]: ...
 
 
@@ -43,6 +50,8 @@ class _Claim:
     """An event whose sender is known."""
 
     event: FeedbackEvent
+    event_id: str
+    """Its own; or else the service's."""
     tenant: str
     answer: AnswerFacts | None
     """From the token; None: the log has to say."""
@@ -86,26 +95,34 @@ class FeedbackService:
         self._clock = clock
 
     async def submit(
-        self, bodies: Sequence[object], authorization: str | None, *, is_dry_run: bool = False
+        self,
+        bodies: Sequence[object],
+        authorization: str | None,
+        *,
+        is_dry_run: bool = False,
+        derived_id: str | None = None,
     ) -> list[Outcome]:
         """An outcome an event, in order; one that is refused stops no other. The rows go down in one call.
 
         Args:
             authorization: The request's header. May be absent where every event has its token.
             is_dry_run: Check everything, store nothing.
+            derived_id: event_id of the only event, from ``markers.derive_id``; no body can name one of these.
 
         Raises:
+            InvalidRequest: The events name more than `MAX_LOOK_UPS` ids that only the log knows.
             Unauthenticated: A key was sent and is not known.
         """
         now_us = int(self._clock() * 1e6)
         tenant = self._tenant_of(authorization)
-        claims = [self._claim(body, tenant, now_us) for body in bodies]
+        claims = [self._claim(body, tenant, now_us, derived_id) for body in bodies]
         found = await self._look_up(claims)
         rows: list[Row | RheostatError] = []
         # Earlier events of the batch, so that a later one may name them.
         batch: dict[str, Row] = {}
-        for claim in claims:
-            row = claim if isinstance(claim, RheostatError) else self._row(claim, found, batch, now_us)
+        for index, claim in enumerate(claims):
+            # A microsecond apart, for readers take the latest: the order of the batch is that of the log.
+            row = claim if isinstance(claim, RheostatError) else self._row(claim, found, batch, now_us + index)
             if not isinstance(row, RheostatError):
                 batch.setdefault(row["event_id"], row)
             rows.append(row)
@@ -123,9 +140,10 @@ class FeedbackService:
             return None
         return self._keys.tenant_of(authorization)
 
-    def _claim(self, body: object, tenant: str | None, now_us: int) -> _Claim | RheostatError:
+    def _claim(self, body: object, tenant: str | None, now_us: int, derived_id: str | None) -> _Claim | RheostatError:
         try:
             event = parse_event(body, self._contracts, now_us=now_us)
+            event_id = derived_id or event.event_id or new_event_id()
             if event.feedback_token is not None:
                 claims = verify(event.feedback_token, self._verifying, now_us / 1e6)
                 if self._keys.required and tenant not in (None, claims.tenant):
@@ -134,7 +152,7 @@ class FeedbackService:
                         param="feedback_token",
                         code="invalid_feedback_token",
                     )
-                return _Claim(event, claims.tenant, claims)
+                return _Claim(event, event_id, claims.tenant, claims)
             if tenant is None:
                 raise Unauthenticated(
                     "A generation_id needs an API key; send 'Authorization: Bearer YOUR_KEY', or the feedback_token "
@@ -142,41 +160,40 @@ class FeedbackService:
                 )
         except RheostatError as error:
             return error
-        return _Claim(event, tenant, None)
+        return _Claim(event, event_id, tenant, None)
 
     async def _look_up(self, claims: Sequence[_Claim | RheostatError]) -> _Found:
         """Reads each row that the events name by id, once, all at the same time."""
-        generations: dict[str, Awaitable[Row | None]] = {}
-        events: dict[str, Awaitable[Row | None]] = {}
-        for claim in claims:
-            if isinstance(claim, RheostatError):
-                continue
-            event = claim.event
-            for named in (event.generation_id, event.other_generation_id):
-                if named is not None and named not in generations:
-                    generations[named] = self._log.find_generation(named)
-            if event.supersedes is not None and event.supersedes not in events:
-                events[event.supersedes] = self._log.find_event(event.supersedes)
+        named = [claim.event for claim in claims if isinstance(claim, _Claim)]
+        # Dicts keep the order and have each id once.
+        generations = dict.fromkeys(event.generation_id for event in named if event.generation_id is not None)
+        events = dict.fromkeys(event.supersedes for event in named if event.supersedes is not None)
         if not generations and not events:
             return _NOTHING
-        answers = iter(await asyncio.gather(*map(_read, (*generations.values(), *events.values()))))
-        return _Found({named: next(answers) for named in generations}, {named: next(answers) for named in events})
+        if (count := len(generations) + len(events)) > MAX_LOOK_UPS:
+            raise InvalidRequest(
+                f"The events name {count} different ids as 'generation_id' and 'supersedes'; at most {MAX_LOOK_UPS} "
+                "are looked up for one request. Send fewer events, or a feedback_token in place of each generation_id.",
+                param="events",
+            )
+        looking = [*map(self._log.find_generation, generations), *map(self._log.find_event, events)]
+        answers = iter(await asyncio.gather(*map(_read, looking)))
+        return _Found({each: next(answers) for each in generations}, {each: next(answers) for each in events})
 
     def _row(self, claim: _Claim, found: _Found, batch: Mapping[str, Row], now_us: int) -> Row | RheostatError:
         event, tenant = claim.event, claim.tenant
         try:
             answer = claim.answer or _answer_of(event.generation_id, tenant, found)
-            if event.other_generation_id is not None:
-                _check_other(event.other_generation_id, tenant, found)
             replaces = None
             if event.supersedes is not None:
-                target = batch.get(event.supersedes) or _given(found.events[event.supersedes])
+                # The log first: what the batch says under an id that the log has already is not stored.
+                target = _given(found.events[event.supersedes]) or batch.get(event.supersedes)
                 replaces = self._check_target(event, target, answer)
             row = to_event_row(
                 event,
                 answer,
                 now_us=now_us,
-                event_id=event.event_id or new_event_id(),
+                event_id=claim.event_id,
                 source_id=None if event.rater is None else hash_rater(event.rater, tenant, self._token_key),
                 replaces=replaces,
             )
@@ -218,12 +235,6 @@ def _answer_of(generation_id: str | None, tenant: str, found: _Found) -> AnswerF
     if row is None or row["tenant"] != tenant:
         raise generation_not_found(generation_id, "generation_id")
     return AnswerFacts(generation_id, tenant, row["model"], row["adapter"], row["arm"], row["controls_hash"])
-
-
-def _check_other(generation_id: str, tenant: str, found: _Found) -> None:
-    row = _given(found.generations[generation_id])
-    if row is not None and row["tenant"] != tenant:
-        raise generation_not_found(generation_id, "other_generation_id")
 
 
 def generation_not_found(generation_id: str, param: str) -> NotFound:

@@ -47,9 +47,10 @@ class FeedbackRecords:
         row = await self._generation(generation_id, tenant)
         if row is None:
             raise generation_not_found(generation_id, "id")
-        about, undelivered = await asyncio.gather(
+        about, found = await asyncio.gather(
             self._log.events_about(generation_id), self._log.find_event(undelivered_id(generation_id))
         )
+        undelivered = _own(found, tenant, ("undelivered",))
         return generation_json(row, feedback_rows(about, tenant), is_delivered=undelivered is None)
 
     async def erase_event(self, event_id: str, tenant: str) -> dict[str, Any]:
@@ -68,15 +69,15 @@ class FeedbackRecords:
     async def erase_generation(self, generation_id: str, tenant: str) -> dict[str, Any]:
         """As `erase_event`, for an answer and every row about it.
 
+        Again: the adapters are those of the rows that are still in the log; after compaction nobody knows the others.
+
         Raises:
             NotFound: ``generation_not_found``.
         """
-        ids = [generation_id]
-        if await self._generation(generation_id, tenant) is not None:
-            ids += [row["event_id"] for row in await self._log.events_about(generation_id)]
-        elif not await self._is_erased(generation_id, "generation", tenant):
+        is_known = await self._generation(generation_id, tenant) is not None
+        if not is_known and not await self._is_erased(generation_id, "generation", tenant):
             raise generation_not_found(generation_id, "id")
-        return await self._erase(generation_id, "generation", tenant, ids)
+        return await self._erase(generation_id, "generation", tenant, await self._log.ids_about(generation_id))
 
     async def _erase(
         self, erased_id: str, scope: Literal["event", "generation"], tenant: str, ids: Sequence[str]

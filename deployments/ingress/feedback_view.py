@@ -4,12 +4,15 @@ What counts in reports is decided in ``deployments/feedback/analysis``, by the s
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 from deployments.feedback.fields import to_iso
 from deployments.feedback.schema import FEEDBACK_KINDS
 
+MAX_SHOWN = 1000
+"""Pieces of feedback in an answer's record."""
 Row = Mapping[str, Any]
 _VALUES = ("value_bool", "value_num", "value_str")
 _JSON_PARTS = ("controls", "settings", "quality", "timings", "versions")
@@ -18,6 +21,37 @@ _JSON_PARTS = ("controls", "settings", "quality", "timings", "versions")
 def feedback_rows(rows: Iterable[Row], tenant: str) -> list[Row]:
     """Those of ``rows`` that the tenant said, in their order."""
     return [row for row in rows if row["tenant"] == tenant and row["kind"] in FEEDBACK_KINDS]
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What retracts and supersedes made of the feedback about one answer. Keys are (generation_id, event_id).
+
+    With the generation, because a preference is shown with both its answers, and what acts on it speaks of one.
+    """
+
+    retracted: Set[tuple[str, str]]
+    replaced_by: Mapping[tuple[str, str], str]
+    """event_id of the latest supersede that was not retracted, also through other supersedes."""
+
+
+def fates_of(about: Sequence[Row]) -> Fates:
+    """Computed once for all of ``about``: n log n.
+
+    Args:
+        about: All feedback of one tenant about one answer.
+    """
+    retracted = {_target(each) for each in about if each["kind"] == "retract"}
+    target_of = {_key(each): _target(each) for each in about if each["kind"] == "supersede"}
+    standing = [each for each in about if each["kind"] == "supersede" and _key(each) not in retracted]
+    replaced_by: dict[tuple[str, str], str] = {}
+    for each in sorted(standing, key=_said_at, reverse=True):
+        replaced: tuple[str, str] | None = _target(each)
+        # Latest first: what has one already has a later one, and so has all that it replaces in turn.
+        while replaced is not None and replaced not in replaced_by and replaced != _key(each):
+            replaced_by[replaced] = each["event_id"]
+            replaced = target_of.get(replaced)
+    return Fates(retracted, replaced_by)
 
 
 def event_json(row: Row, about: Sequence[Row]) -> dict[str, Any]:
@@ -29,8 +63,12 @@ def event_json(row: Row, about: Sequence[Row]) -> dict[str, Any]:
     Returns:
         ``state`` is active, retracted or superseded; then ``superseded_by`` is the latest event that replaced it.
     """
-    replacing = replacements_of(row, about)
-    is_retracted = row["event_id"] in _retracted(about)
+    return _with_state(row, fates_of(about))
+
+
+def _with_state(row: Row, fates: Fates) -> dict[str, Any]:
+    superseded_by = fates.replaced_by.get(_key(row))
+    is_taken_back = _key(row) in fates.retracted
     return {
         "event_id": row["event_id"],
         "generation_id": row["generation_id"],
@@ -48,13 +86,18 @@ def event_json(row: Row, about: Sequence[Row]) -> dict[str, Any]:
         "arm": row["arm"],
         "sent_at": None if row["ts_client_us"] is None else to_iso(row["ts_client_us"]),
         "received_at": to_iso(row["ts_server_us"]),
-        "state": "retracted" if is_retracted else "superseded" if replacing else "active",
-        "superseded_by": replacing[-1]["event_id"] if replacing else None,
+        "state": "retracted" if is_taken_back else "superseded" if superseded_by else "active",
+        "superseded_by": superseded_by,
     }
 
 
 def generation_json(row: Row, about: Sequence[Row], *, is_delivered: bool) -> dict[str, Any]:
-    """One answer's record with the feedback about it."""
+    """One answer's record with the feedback about it: the newest `MAX_SHOWN`, and how many there are.
+
+    Args:
+        about: All feedback of its tenant, in order of time.
+    """
+    fates = fates_of(about)
     return {
         "id": row["generation_id"],
         "model": row["model"],
@@ -71,25 +114,31 @@ def generation_json(row: Row, about: Sequence[Row], *, is_delivered: bool) -> di
         "controls_hash": row["controls_hash"],
         **{name: _parse(row[name]) for name in _JSON_PARTS},
         "created_at": to_iso(row["ts_server_us"]),
-        "feedback": [event_json(each, about) for each in about],
+        "feedback": [_with_state(each, fates) for each in about[-MAX_SHOWN:]],
+        "feedback_total": len(about),
     }
+
+
+def is_retracted(row: Row, about: Sequence[Row]) -> bool:
+    """Whether feedback among ``about`` takes ``row`` back."""
+    return any(each["kind"] == "retract" and _target(each) == _key(row) for each in about)
 
 
 def replacements_of(row: Row, about: Sequence[Row]) -> list[Row]:
     """Supersedes of ``row``, also through other supersedes, that were not retracted; the latest last."""
-    retracted = _retracted(about)
-    supersedes = [each for each in about if each["kind"] == "supersede"]
-    reached = {row["event_id"]}
+    retracted = {_target(each) for each in about if each["kind"] == "retract"}
+    naming: dict[tuple[str, str], list[Row]] = {}
+    for each in about:
+        if each["kind"] == "supersede":
+            naming.setdefault(_target(each), []).append(each)
     found: list[Row] = []
-    grown = True
-    while grown:
-        # A later event may be written before the one that it names is: until nothing new is reached.
-        new = [each for each in supersedes if each["supersedes"] in reached and each["event_id"] not in reached]
-        reached |= {each["event_id"] for each in new}
+    reached = [row]
+    while reached:
+        # Taken out, so that a circle ends.
+        new = naming.pop(_key(reached.pop()), [])
         found += new
-        grown = bool(new)
-    standing = (each for each in found if each["event_id"] not in retracted)
-    return sorted(standing, key=lambda each: (each["ts_server_us"], each["event_id"]))
+        reached += new
+    return sorted((each for each in found if _key(each) not in retracted), key=_said_at)
 
 
 def value_of(row: Row) -> bool | float | str | None:
@@ -97,8 +146,17 @@ def value_of(row: Row) -> bool | float | str | None:
     return next((row[name] for name in _VALUES if row[name] is not None), None)
 
 
-def _retracted(about: Sequence[Row]) -> set[str]:
-    return {each["supersedes"] for each in about if each["kind"] == "retract"}
+def _key(row: Row) -> tuple[str, str]:
+    return row["generation_id"], row["event_id"]
+
+
+def _target(row: Row) -> tuple[str, str]:
+    """What a retract or supersede names: it acts on its own answer's feedback only."""
+    return row["generation_id"], row["supersedes"]
+
+
+def _said_at(row: Row) -> tuple[int, str]:
+    return row["ts_server_us"], row["event_id"]
 
 
 def _parse(text: str | None) -> Any:

@@ -26,11 +26,8 @@ _KIND_OF_TYPE = {"NUMERIC": ("rating", "implicit"), "BOOLEAN": ("thumb", "implic
 _MAX_DEPTH = 8
 
 
-def translate(body: object, tenant: str, contracts: Mapping[str, MetricContract]) -> tuple[str | None, dict[str, Any]]:
+def translate(body: object, contracts: Mapping[str, MetricContract]) -> tuple[str | None, dict[str, Any]]:
     """(the sender's id or None, the body of our event).
-
-    Args:
-        tenant: Whose ids these are; two tenants may use the same.
 
     Raises:
         InvalidRequest: ``param`` is their field.
@@ -49,9 +46,12 @@ def translate(body: object, tenant: str, contracts: Mapping[str, MetricContract]
         event["text"] = given["comment"]
     if tags:
         event["tags"] = tags
-    if score_id is not None:
-        event["event_id"] = derive_id("langfuse", tenant, score_id)
     return score_id, event
+
+
+def event_id_of(score_id: str, tenant: str) -> str:
+    """The event_id of the first score with this id; two tenants may use the same."""
+    return derive_id("langfuse", tenant, score_id)
 
 
 def names_of(event: Mapping[str, Any]) -> dict[str, str]:
@@ -60,8 +60,10 @@ def names_of(event: Mapping[str, Any]) -> dict[str, str]:
     return {"generation_id": "traceId", "text": text, "tags": "metadata", "event_id": "id"}
 
 
-def update(event: Mapping[str, Any], replaced: str, latest: str) -> dict[str, Any] | None:
-    """The event that replaces what an earlier score with the same id said; None: it says neither value nor text.
+def update(event: Mapping[str, Any], replaced: str, latest: str) -> tuple[str, dict[str, Any]] | None:
+    """(event_id, body) of the event that replaces what an earlier score with the same id said.
+
+    None: it says neither value nor text.
 
     Its id follows from the state that it changes and from what it says, so that a retry is the same event, and a change
     back and forth is one event each time.
@@ -74,9 +76,8 @@ def update(event: Mapping[str, Any], replaced: str, latest: str) -> dict[str, An
     said = {name: event[name] for name in ("value", "text") if event.get(name) is not None}
     if not said:
         return None
-    return {
+    return derive_id("langfuse update", latest, repr(sorted(said.items()))), {
         "kind": "supersede",
-        "event_id": derive_id("langfuse update", latest, repr(sorted(said.items()))),
         "generation_id": event["generation_id"],
         "supersedes": replaced,
         "tags": event.get("tags"),

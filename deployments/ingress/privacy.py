@@ -20,9 +20,10 @@ _NOBODY = CheckContext()
 
 
 def protect(row: Mapping[str, Any], policy: TextPolicy) -> Mapping[str, Any]:
-    """``row``, a whole row of the log, with its prompt, answer and text as ``policy`` allows; itself when unchanged.
+    """``row``, a whole row of the log, with its prompt, answer, text and tags as ``policy`` allows; itself when kept.
 
-    Ids, scores, settings and hashes stay. Two corrections that differ only in what was taken out have equal content.
+    Of tags the values are redacted and the names kept; ``drop`` keeps no tags, for a comment may be one. Ids, scores,
+    settings and hashes stay. Two corrections that differ only in what was taken out have equal content.
     """
     if policy == "keep":
         return row
@@ -32,6 +33,9 @@ def protect(row: Mapping[str, Any], policy: TextPolicy) -> Mapping[str, Any]:
         # Turn by turn, not in its JSON text: that spells characters in ways that the checks do not look for.
         turns = json.loads(texts["prompt"])
         changed["prompt"] = [{**turn, "content": protect_text(turn["content"], policy)} for turn in turns]
+    if row["tags"] is not None:
+        tags = json.loads(row["tags"]).items()
+        changed["tags"] = {name: protect_text(value, policy) for name, value in tags} if policy == "redact" else None
     return to_row({**row, **changed})
 
 

@@ -45,7 +45,8 @@ _LINKED = """chain c JOIN chain next ON next.event_id = c.target AND next.tenant
     AND next.generation_id IS NOT DISTINCT FROM c.generation_id"""
 _LEAP = f"""
 CREATE TEMP TABLE leapt AS
-    SELECT c.event_id, c.tenant, c.generation_id, coalesce(next.target, c.target) AS target FROM {_LINKED.replace("JOIN", "LEFT JOIN")};
+    SELECT c.event_id, c.tenant, c.generation_id, coalesce(next.target, c.target) AS target
+    FROM {_LINKED.replace("JOIN", "LEFT JOIN")};
 DROP TABLE chain;
 ALTER TABLE leapt RENAME TO chain;
 """

@@ -28,21 +28,24 @@ def rank_prompts(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
         f"""
         WITH opinions AS (
             SELECT answer_row, bool_or(NOT approved) AS disliked FROM scoped.thumbs GROUP BY answer_row
-        ), answers AS (
+        ), answers AS MATERIALIZED (
             SELECT a.answer_row, prompt_hash, coalesce(NOT passed, false) AS failed, o.disliked,
                 failed OR coalesce(o.disliked, false) AS troubled
             FROM scoped.answers a LEFT JOIN opinions o ON o.answer_row = a.answer_row
             WHERE prompt_hash IS NOT NULL
         ), prompts AS (
             SELECT prompt_hash, count(*) AS n, count(*) FILTER (failed) AS failed, count(disliked) AS rated,
-                count(*) FILTER (disliked) AS disliked, count(*) FILTER (troubled) AS troubled,
-                max(answer_row) FILTER (troubled) AS example
+                count(*) FILTER (disliked) AS disliked, count(*) FILTER (troubled) AS troubled
             FROM answers GROUP BY prompt_hash
+        ), worst AS (
+            SELECT *, wilson_low(troubled, n) AS low FROM prompts WHERE n >= {MIN_ANSWERS} AND troubled > 0
+            ORDER BY low DESC, n DESC, prompt_hash LIMIT {LISTED}
         )
-        SELECT p.prompt_hash, n, failed, rated, disliked, troubled, a.generation_id
-        FROM prompts p JOIN internal.answers a ON a.rowid = p.example
-        WHERE n >= {MIN_ANSWERS} AND troubled > 0
-        ORDER BY wilson_low(troubled, n) DESC, n DESC, p.prompt_hash LIMIT {LISTED}
+        SELECT w.*, max(g.generation_id) AS example
+        FROM worst w
+        JOIN answers a ON a.prompt_hash = w.prompt_hash AND a.troubled
+        JOIN internal.answers g ON g.rowid = a.answer_row
+        GROUP BY ALL ORDER BY low DESC, n DESC, w.prompt_hash
         """,
     )
     return [
@@ -54,7 +57,7 @@ def rank_prompts(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
             "disliked": share_cell(disliked, rated),
             "generation_id": example,
         }
-        for prompt_hash, n, failed, rated, disliked, troubled, example in rows
+        for prompt_hash, n, failed, rated, disliked, troubled, _, example in rows
     ]
 
 

@@ -16,6 +16,7 @@ from deployments.feedback.events import (
     to_event_row,
 )
 from deployments.feedback.fields import to_iso
+from deployments.feedback.markers import derive_id
 from deployments.feedback.schema import FEEDBACK_KINDS, is_intact
 from deployments.feedback.tokens import AnswerFacts, TokenClaims
 from graph.errors import InvalidRequest, RequestTooLarge
@@ -142,10 +143,12 @@ def test_what_the_token_says_goes_into_the_row_and_the_client_cannot_say_it():
         (make_body("thumb", supersedes=UUID_B), "supersedes"),
         (make_body(event_id="1"), "event_id"),
         (make_body(event_id="{" + UUID_A + "}"), "event_id"),
+        (make_body(event_id=derive_id("langfuse", "acme", "score-1").upper()), "event_id"),
         (make_body(tags={"a": 1}), "tags.a"),
         (make_body(tags={"a": "x" * 513}), "tags.a"),
         (make_body(tags={"k" * 65: "x"}), "tags." + "k" * 65),
         (make_body(tags={str(n): "" for n in range(17)}), "tags"),
+        (make_body(tags=[["page", "home"]]), "tags"),
         (make_body(name="two words"), "name"),
         (make_body(name="clap"), "name"),
         (make_body(name="rating"), "name"),
@@ -302,6 +305,34 @@ def test_a_preference_with_itself_is_found_out_behind_a_token():
     del body["generation_id"]
     with pytest.raises(InvalidRequest, match="another answer"):
         row_of(body, CLAIMS)
+
+
+def test_what_is_far_too_large_is_refused_before_its_parts_are_checked(monkeypatch):
+    def checked(*_, **__):
+        raise AssertionError("pydantic was asked")
+
+    monkeypatch.setattr(FeedbackEvent, "model_validate", checked)
+    with pytest.raises(InvalidRequest, match="'a0' is not a field") as refused:
+        parse_event(make_body() | {f"a{n}": 0 for n in range(33)})
+    assert (refused.value.param, refused.value.code) == ("a0", "unknown_parameter")
+    with pytest.raises(InvalidRequest, match="has 17 pairs; at most 16") as refused:
+        parse_event(make_body(tags={str(n): 0 for n in range(17)}))
+    assert refused.value.param == "tags"
+
+
+def test_an_event_may_speak_of_one_that_the_service_named_but_not_take_its_name():
+    derived = derive_id("langfuse", "acme", "score-1")
+    assert parse_event(make_body("retract", supersedes=derived)).supersedes == derived
+    with pytest.raises(InvalidRequest, match="version 8, which is the service's own; send a version 7 or 4"):
+        parse_event(make_body(event_id=derived))
+
+
+def test_an_event_cannot_have_the_id_of_its_answer():
+    with pytest.raises(InvalidRequest, match="id of the answer") as refused:
+        row_of(
+            make_body(generation_id=UUID_A, event_id=UUID_A.upper()), AnswerFacts(UUID_A, "acme", "m", None, None, None)
+        )
+    assert refused.value.param == "event_id"
 
 
 def test_an_event_id_has_one_spelling_and_the_servers_are_in_order_of_time():

@@ -1,3 +1,8 @@
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from deployments.feedback.markers import derive_id, tombstone_id, tombstone_row, undelivered_id, undelivered_row
 from deployments.feedback.schema import is_intact
 
@@ -20,8 +25,14 @@ def test_a_tombstone_says_what_it_erases_and_is_not_about_it():
 
 
 def test_ids_on_disk_stay_what_they_are():
-    assert tombstone_id("gen-1") == "21534dda-c067-59b9-8bba-73ca146e58d5"
-    assert undelivered_id("gen-1") == "14879f2a-2088-59ce-9e2a-821330dde3c3"
+    assert tombstone_id("gen-1") == "cb25019a-761b-8330-8e7e-ac3049a5d729"
+    assert undelivered_id("gen-1") == "18b4ad8b-8986-897f-a2e6-7330b06fea50"
+
+
+@given(st.lists(st.text()))
+def test_derived_ids_are_of_the_version_that_no_sender_may_use(parts):
+    made = uuid.UUID(derive_id(*parts))
+    assert (made.version, made.variant) == (8, uuid.RFC_4122)
 
 
 def test_ids_of_different_things_differ():

@@ -111,6 +111,10 @@ class Service:
         self.reads.append(generation_id)
         return self.reader.about(generation_id)
 
+    async def ids_about(self, generation_id: str) -> list[str]:
+        self.reads.append(generation_id)
+        return self.reader.ids_about(generation_id)
+
     async def adapters_trained_on(self, event_ids: Sequence[str]) -> list[str]:
         return list(adapters_trained_on(self.log_dir, event_ids))
 

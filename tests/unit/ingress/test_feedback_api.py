@@ -10,8 +10,10 @@ import pytest
 from harness import running
 
 from deployments.feedback.directory import read_log
+from deployments.feedback.markers import derive_id, tombstone_id, undelivered_id
 from deployments.feedback.tokens import hash_rater
 from deployments.ingress.auth import KeyRing
+from deployments.ingress.feedback import MAX_LOOK_UPS
 from graph.errors import InternalError, Unavailable
 from graph.ids import new_id
 from tests.cluster import chat
@@ -62,7 +64,7 @@ async def test_a_token_that_is_no_proof_is_refused_before_anything_is_read(name:
         async def touched(*_: Any) -> Any:
             raise AssertionError("the log was touched")
 
-        for method in ("append_many", "find_event", "find_generation", "events_about"):
+        for method in ("append_many", "find_event", "find_generation", "events_about", "ids_about"):
             setattr(service, method, touched)
         for body in (
             thumb(feedback_token=token),
@@ -209,6 +211,21 @@ async def test_each_id_that_a_batch_names_is_looked_up_once(tmp_path: Path) -> N
     assert len({result["event_id"] for result in answer["results"]}) == 20
 
 
+async def test_the_ids_that_a_batch_may_have_looked_up_are_bounded(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, service):
+        token = service.token("g")
+        named = [{"kind": "retract", "supersedes": new_id(), "feedback_token": token} for _ in range(MAX_LOOK_UPS - 1)]
+        # With a token nothing is looked up, and an id that is named twice is read once.
+        free = [thumb(feedback_token=token), thumb(generation_id="g"), thumb(generation_id="g")]
+        at_limit = await post(client, {"events": named + free})
+        assert len(service.reads) == MAX_LOOK_UPS
+        over = await post(client, {"events": [*named, *free, thumb(generation_id="h")]})
+        assert len(service.reads) == MAX_LOOK_UPS
+    assert at_limit[0] == 200
+    assert (over[0], over[1]["error"]["param"]) == (400, "events")
+    assert f"at most {MAX_LOOK_UPS}" in over[1]["error"]["message"]
+
+
 async def test_a_retract_and_a_supersede_name_feedback_on_the_same_answer_of_the_same_tenant(tmp_path: Path) -> None:
     async with running(tmp_path, keys=KEYS) as (client, service):
         mine, other, theirs = [await service.answered(tenant) for tenant in ("acme", "acme", "umbra")]
@@ -246,21 +263,61 @@ async def test_a_later_event_of_a_batch_may_name_an_earlier_one(tmp_path: Path) 
     assert [result["status"] for result in reversed_["results"]] == [404, 200]
 
 
-async def test_a_preference_compares_answers_of_one_tenant(tmp_path: Path) -> None:
+async def test_an_event_of_a_batch_that_borrows_a_known_event_id_opens_no_way_to_another_answer(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, service):
+        mine, other = service.token("g"), service.token("h")
+        await post(client, thumb(feedback_token=other, event_id=UUID_A))
+        borrowed = {"kind": "comment", "text": "y", "feedback_token": mine, "event_id": UUID_A}
+        undo = {"kind": "retract", "supersedes": UUID_A, "feedback_token": mine}
+        _, answer = await post(client, {"events": [borrowed, undo]})
+        shown = (await client.get(f"{FEEDBACK}/{UUID_A}")).json()
+        assert not any(row["kind"] == "retract" for row in service.rows)
+    assert [result["status"] for result in answer["results"]] == [409, 404]
+    assert answer["results"][1]["error"]["code"] == "event_not_found"
+    assert shown["state"] == "active"
+
+
+async def test_the_order_of_a_batch_is_the_order_of_the_log(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, service):
+        token = service.token("g")
+        ids = [f"{digit * 8}-0000-4000-8000-000000000000" for digit in "f0a"]
+        await post(client, {"events": [thumb(feedback_token=token, event_id=each) for each in ids]})
+        about = service.reader.about("g")
+    assert [row["event_id"] for row in about] == ids
+    assert [row["ts_server_us"] - about[0]["ts_server_us"] for row in about] == [0, 1, 2]
+
+
+async def test_no_sender_can_take_the_event_id_of_a_row_that_the_service_writes(tmp_path: Path) -> None:
+    async with running(tmp_path, keys=KEYS) as (client, service):
+        theirs = await service.answered("acme")
+        token = service.token(await service.answered("umbra"), "umbra")
+        for taken in (tombstone_id(theirs), undelivered_id(theirs), derive_id("langfuse", "acme", "score-1")):
+            status, answer = await post(client, thumb(feedback_token=token, event_id=taken))
+            assert (status, answer["error"]["param"]) == (400, "event_id")
+            assert "version 8" in answer["error"]["message"]
+
+
+async def test_feedback_cannot_have_the_id_of_its_answer(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, service):
+        status, answer = await post(client, thumb(feedback_token=service.token(UUID_A), event_id=UUID_A))
+    assert (status, answer["error"]["param"]) == (400, "event_id")
+
+
+async def test_whether_the_second_answer_of_a_preference_is_another_tenants_is_told_to_nobody(tmp_path: Path) -> None:
     async with running(tmp_path, keys=KEYS) as (client, service):
         mine, second, theirs = [await service.answered(tenant) for tenant in ("acme", "acme", "umbra")]
         token = service.token(mine, "acme")
         prefer = {"kind": "preference", "value": "this"}
         good = await post(client, {**prefer, "other_generation_id": second, "feedback_token": token})
+        # Another tenant's, or not in this log (any more): the token vouches for the answer, and readers join what they
+        # have of the tenant's own.
         foreign = await post(client, {**prefer, "other_generation_id": theirs, "feedback_token": token})
-        itself = await post(client, {**prefer, "other_generation_id": f"chatcmpl-{mine}", "feedback_token": token})
-        # Not in this log (any more): the token vouches for the answer, and readers join what they have.
         unknown = await post(client, {**prefer, "other_generation_id": new_id(), "feedback_token": token})
-    assert good[0] == 200
-    assert (foreign[0], foreign[1]["error"]["code"]) == (404, "generation_not_found")
-    assert foreign[1]["error"]["param"] == "other_generation_id"
+        itself = await post(client, {**prefer, "other_generation_id": f"chatcmpl-{mine}", "feedback_token": token})
+        assert service.reads == []
+    assert [good[0], foreign[0], unknown[0]] == [200] * 3
+    assert foreign[1].keys() == unknown[1].keys()
     assert (itself[0], itself[1]["error"]["param"]) == (400, "other_generation_id")
-    assert unknown[0] == 200
 
 
 @pytest.mark.parametrize("texts", ["redact", "drop"])

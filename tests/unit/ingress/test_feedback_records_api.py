@@ -11,8 +11,10 @@ from harness import running
 from deployments.feedback.directory import read_log
 from deployments.feedback.lineage import record_lineage
 from deployments.feedback.markers import undelivered_row
+from deployments.feedback.schema import to_row
 from deployments.ingress.auth import KeyRing
 from deployments.ingress.feedback_routes import parse_since
+from deployments.ingress.feedback_view import MAX_SHOWN, fates_of, generation_json, replacements_of
 from graph.errors import InvalidRequest, Unavailable
 from tests.cluster import chat
 
@@ -120,6 +122,69 @@ async def test_an_answer_that_never_arrived_says_so(tmp_path: Path) -> None:
     assert (shown["delivered"], shown["feedback"]) == (False, [])
 
 
+async def test_only_a_mark_of_its_own_tenant_says_that_an_answer_never_arrived(tmp_path: Path) -> None:
+    async with running(tmp_path, keys=KEYS) as (client, service):
+        mine, second = await service.answered("acme"), await service.answered("acme")
+        kind = {"kind": "comment", "text": "x", "name": "comment"}
+        await service.append_many(
+            [undelivered_row(mine, "umbra", 1), to_row({**undelivered_row(second, "acme", 1), **kind})]
+        )
+        shown = [(await client.get(f"/v1/generations/{each}", headers=ACME)).json() for each in (mine, second)]
+    assert [each["delivered"] for each in shown] == [True, True]
+
+
+def about_row(number: int, kind: str = "comment", supersedes: int | None = None, **columns: Any) -> dict[str, Any]:
+    named = {"supersedes": None if supersedes is None else f"e{supersedes}"}
+    fixed = {"event_id": f"e{number}", "kind": kind, "name": "comment", "text": "x", "ts_server_us": number}
+    return to_row({**fixed, "generation_id": "g", "tenant": "acme", **named, **columns})
+
+
+class CountedRow(dict[str, Any]):
+    """A row that counts how often it is read."""
+
+    reads = 0
+
+    def __getitem__(self, name: str) -> Any:
+        CountedRow.reads += 1
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("shape", ["flat", "star", "chain"])
+def test_reading_the_fates_of_feedback_costs_as_much_as_there_is_of_it(shape: str) -> None:
+    count = 400
+    named = {"flat": lambda _: None, "star": lambda _: 0, "chain": lambda number: number - 1}[shape]
+    about = [CountedRow(about_row(0))]
+    for number in range(1, count):
+        target = named(number)
+        about.append(CountedRow(about_row(number, "comment" if target is None else "supersede", target)))
+    row = about_row(0)
+    CountedRow.reads = 0
+    shown = generation_json({**row, "kind": "generation"}, about, is_delivered=True)
+    replacements_of(row, about)
+    assert CountedRow.reads < 100 * count
+    latest = None if shape == "flat" else f"e{count - 1}"
+    assert shown["feedback"][0]["superseded_by"] == latest
+
+
+def test_a_record_shows_the_newest_feedback_and_how_much_there_is() -> None:
+    about = [about_row(number) for number in range(MAX_SHOWN + 2)]
+    shown = generation_json(about_row(0), about, is_delivered=True)
+    assert shown["feedback_total"] == MAX_SHOWN + 2
+    assert [event["event_id"] for event in shown["feedback"]] == [f"e{n}" for n in range(2, MAX_SHOWN + 2)]
+
+
+def test_a_circle_of_supersedes_ends() -> None:
+    about = [about_row(1, "supersede", 2), about_row(2, "supersede", 1)]
+    assert fates_of(about).replaced_by == {("g", "e1"): "e2", ("g", "e2"): "e1"}
+    assert replacements_of(about[0], about)
+
+
+def test_what_speaks_of_one_answer_does_nothing_to_feedback_on_another() -> None:
+    about = [about_row(1, generation_id="h", other_generation_id="g"), about_row(2, "retract", 1)]
+    shown = generation_json(about_row(0), about, is_delivered=True)
+    assert [event["state"] for event in shown["feedback"]] == ["active", "active"]
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_what_is_another_tenants_is_not_there(method: str, tmp_path: Path) -> None:
     async with running(tmp_path, keys=KEYS) as (client, service):
@@ -185,7 +250,7 @@ async def test_an_erased_answer_takes_everything_about_it_along(tmp_path: Path) 
         "erased": "on the next compaction",
         "adapters": ["adapter-7", "adapter-8"],
     }
-    assert (again.status_code, again.json()["deleted"]) == (200, True)
+    assert (again.status_code, again.json()) == (200, first.json())
     assert statuses == [404, 404, 200]
     assert late.status_code == 404
 

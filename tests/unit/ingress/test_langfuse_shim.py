@@ -12,8 +12,9 @@ from harness import CONTRACTS, running
 
 from deployments.feedback.directory import read_log
 from deployments.ingress.auth import KeyRing, bearer_of_basic
-from deployments.ingress.langfuse import translate, update
-from graph.errors import InvalidRequest
+from deployments.ingress.langfuse import event_id_of, translate, update
+from graph.contracts import LogAck
+from graph.errors import InvalidRequest, Unavailable
 
 KEYS = KeyRing({hashlib.sha256(f"rk-{tenant}".encode()).hexdigest(): tenant for tenant in ("acme", "umbra")})
 SCORES = "/api/public/scores"
@@ -74,16 +75,15 @@ def feedback_in(log_dir: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_a_score_becomes_the_event_that_its_contract_asks_for(said: dict[str, Any], event: dict[str, Any]) -> None:
-    assert translate(said, "acme", CONTRACTS) == (None, {"generation_id": "g", **event})
+    assert translate(said, CONTRACTS) == (None, {"generation_id": "g", **event})
 
 
 def test_an_observation_is_the_answer_before_its_trace() -> None:
-    assert translate(score(observationId="chatcmpl-h"), "acme", CONTRACTS)[1]["generation_id"] == "h"
+    assert translate(score(observationId="chatcmpl-h"), CONTRACTS)[1]["generation_id"] == "h"
 
 
 def test_two_tenants_may_use_the_same_id() -> None:
-    ids = {translate(score(id="mine"), tenant, CONTRACTS)[1]["event_id"] for tenant in ("acme", "umbra", "acme")}
-    assert len(ids) == 2
+    assert len({event_id_of("mine", tenant) for tenant in ("acme", "umbra", "acme")}) == 2
 
 
 def test_metadata_has_a_bounded_depth_and_bounded_texts() -> None:
@@ -92,18 +92,19 @@ def test_metadata_has_a_bounded_depth_and_bounded_texts() -> None:
         deep = {"a": deep}
     for metadata in (deep, {"a": "x" * 513}):
         with pytest.raises(InvalidRequest) as refused:
-            translate(score(metadata=metadata), "acme", CONTRACTS)
+            translate(score(metadata=metadata), CONTRACTS)
         assert str(refused.value.param).startswith("metadata")
 
 
 def test_an_update_follows_from_the_state_that_it_changes() -> None:
-    _, event = translate(score(id="mine", value=0), "acme", CONTRACTS)
+    _, event = translate(score(id="mine", value=0), CONTRACTS)
     first, again, later = (update(event, "first", latest) for latest in ("first", "first", "second"))
     assert first == again
     assert first is not None
     assert later is not None
-    assert first["event_id"] != later["event_id"]
-    assert (first["kind"], first["supersedes"], first["value"]) == ("supersede", "first", False)
+    assert first[0] != later[0]
+    said = first[1]
+    assert (said["kind"], said["supersedes"], said["value"]) == ("supersede", "first", False)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,45 @@ async def test_the_same_id_again_is_one_score_and_a_retry_is_harmless(tmp_path: 
     assert (row["kind"], row["value_bool"], row["text"]) == ("thumb", True, "nice")
 
 
+async def test_a_retry_is_answered_only_when_what_says_so_is_on_disk(tmp_path: Path) -> None:
+    async with running(tmp_path, keys=KEYS) as (client, service):
+        mine = await service.answered("acme")
+        for value, comment in ((1, "nice"), (0, None), (0, "bad")):
+            await put(client, traceId=mine, id="s-1", value=value, comment=comment)
+        append_many = service.append_many
+        waited_for: list[str] = []
+
+        async def watched(rows: Any) -> Any:
+            outcomes = await append_many(rows)
+            assert all(isinstance(each, LogAck) and each.duplicate for each in outcomes)
+            waited_for.extend(row["event_id"] for row in rows)
+            return outcomes
+
+        service.append_many = watched  # type: ignore[method-assign]
+        await put(client, traceId=mine, id="s-1", value=0, comment="bad")
+        service.append_many = append_many  # type: ignore[method-assign]
+        service.refusing = [Unavailable("the disk is gone")]
+        refused = await client.post(SCORES, json=score(traceId=mine, id="s-1", value=0), headers=basic("acme"))
+    rows = feedback_in(tmp_path)
+    assert len(rows) == 3
+    assert waited_for == [rows[2]["event_id"]]
+    assert refused.status_code == 503
+
+
+async def test_the_id_of_a_score_that_was_retracted_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path, keys=KEYS) as (client, service):
+        mine = await service.answered("acme")
+        await put(client, traceId=mine, id="s-1")
+        undo = {"kind": "retract", "supersedes": event_id_of("s-1", "acme"), "generation_id": mine}
+        assert (await client.post("/v1/feedback", json=undo, headers=basic("acme"))).status_code == 401
+        bearer = {"authorization": "Bearer rk-acme"}
+        assert (await client.post("/v1/feedback", json=undo, headers=bearer)).status_code == 200
+        for value in (1, 0):
+            again = await client.post(SCORES, json=score(traceId=mine, id="s-1", value=value), headers=basic("acme"))
+            assert (again.status_code, again.json()["error"]["param"]) == (409, "id")
+            assert "retracted" in again.json()["error"]["message"]
+
+
 async def test_other_content_under_the_same_id_is_an_update_and_the_last_one_counts(tmp_path: Path) -> None:
     async with running(tmp_path, keys=KEYS) as (client, service):
         mine = await service.answered("acme")
@@ -183,6 +223,21 @@ async def test_of_scores_with_one_id_that_race_one_is_first_and_the_others_are_u
         async with asyncio.timeout(20):
             ids = await asyncio.gather(*(put(client, traceId=mine, id="s-1", value=value) for value in (0, 1)))
     assert ids == ["s-1", "s-1"]
+    assert [row["kind"] for row in feedback_in(tmp_path)] == ["thumb", "supersede"]
+
+
+async def test_a_first_score_that_was_accepted_and_is_not_written_yet_is_waited_for(tmp_path: Path) -> None:
+    async with running(tmp_path, keys=KEYS) as (client, service):
+        mine = await service.answered("acme")
+        await put(client, traceId=mine, id="s-1")
+        find_event = service.find_event
+        unwritten = [None, None]
+
+        async def later(event_id: str) -> Any:
+            return unwritten.pop() if unwritten else await find_event(event_id)
+
+        service.find_event = later  # type: ignore[method-assign]
+        await put(client, traceId=mine, id="s-1", value=0)
     assert [row["kind"] for row in feedback_in(tmp_path)] == ["thumb", "supersede"]
 
 

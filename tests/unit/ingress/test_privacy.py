@@ -9,7 +9,7 @@ from harness import running
 
 from deployments.feedback.directory import read_log
 from deployments.feedback.events import generation_row
-from deployments.feedback.schema import is_intact
+from deployments.feedback.schema import is_intact, to_row
 from deployments.ingress.privacy import protect, protect_text
 from tests.cluster import chat
 
@@ -52,6 +52,23 @@ def test_redacted_texts_have_neither_personal_values_nor_secrets_whoever_sent_th
         {"role": "user", "content": "I am [redacted e-mail]. Why?"},
     ]
     assert is_intact(row)
+
+
+def test_tags_are_texts_too() -> None:
+    row = to_row({**ROW, "tags": {"comment": f"ask {MAIL}", "page": "home"}})
+    redacted = protect(row, "redact")
+    assert json.loads(redacted["tags"]) == {"comment": "ask [redacted e-mail]", "page": "home"}
+    assert protect(row, "drop")["tags"] is None
+    assert is_intact(redacted)
+
+
+@pytest.mark.parametrize("texts", ["redact", "drop"])
+async def test_what_a_langfuse_score_says_besides_its_value_is_protected(texts: Any, tmp_path: Path) -> None:
+    async with running(tmp_path, texts=texts) as (client, service):
+        said = {"traceId": await service.answered(), "name": "output", "value": "better", "comment": f"mail {MAIL}"}
+        response = await client.post("/api/public/scores", json={**said, "metadata": {"who": MAIL}})
+    assert response.status_code == 200
+    assert MAIL.encode() not in bytes_below(tmp_path)
 
 
 def test_a_text_without_anything_personal_stays_as_it_is() -> None:

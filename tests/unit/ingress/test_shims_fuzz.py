@@ -42,16 +42,16 @@ def test_any_json_to_tensorzeros_route_is_an_event_or_a_refusal(body: Any, name:
 @given(bodies(langfuse.FIELDS, {"traceId": "g", "value": 1}), NAMES)
 def test_any_json_to_langfuses_route_is_an_event_or_a_refusal(body: Any, name: str) -> None:
     named = {"name": name, **body} if isinstance(body, dict) else body
-    outcome(named, lambda said: langfuse.translate(said, "acme", CONTRACTS)[1])
+    outcome(named, lambda said: langfuse.translate(said, CONTRACTS)[1])
 
 
 @given(bodies(langfuse.FIELDS, {"traceId": "g", "value": 1, "name": "rating"}))
 def test_an_update_of_any_score_is_an_event_or_nothing(body: Any) -> None:
     try:
-        _, event = langfuse.translate(body, "acme", CONTRACTS)
+        _, event = langfuse.translate(body, CONTRACTS)
         parse_event(event, CONTRACTS)
     except (InvalidRequest, RequestTooLarge):
         return
     said = langfuse.update(event, "01890a5d-ac96-774b-bcce-b302099a8057", "01890a5d-ac96-774b-bcce-b302099a8058")
     if said is not None:
-        parse_event(said, CONTRACTS)
+        parse_event(said[1], CONTRACTS)
