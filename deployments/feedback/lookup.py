@@ -49,6 +49,8 @@ class _Found:
     manifest: ArchiveManifest
     places: tuple[Place, ...]
     """In log order."""
+    damaged: Path | None
+    """A segment whose rows are not all known; None: there is none."""
 
 
 class LogReader:
@@ -125,6 +127,11 @@ class LogReader:
         for row in self._read(found.places):
             if row["event_id"] == event_id:
                 return self._visible(row)
+        if found.damaged is not None:
+            raise InternalError(
+                f"The segment {found.damaged} is damaged, and the row {event_id!r} may have been in it. Restore it "
+                "from a copy."
+            )
         return None
 
     def _about(self, generation_id: str) -> list[Row]:
@@ -150,7 +157,8 @@ class LogReader:
         with self._lock:
             self._refresh()
             places = [segment.place(at) for segment in self._segments.values() for at in index(segment).positions(id)]
-            return _Found(self._manifest, tuple(places))
+            damaged = next((path for path, segment in self._segments.items() if segment.damaged), None)
+            return _Found(self._manifest, tuple(places), damaged)
 
     def _refresh(self) -> None:
         """Take in what was written, sealed and compacted since the last call; cheap if nothing was."""

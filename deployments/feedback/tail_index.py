@@ -70,6 +70,8 @@ class FollowedSegment:
         self._cursor = SegmentCursor(path)
         self._seen_bytes = -1
         self._final = False
+        self.damaged = False
+        """Sealed, and not all of it could be verified: rows are missing from the index."""
         self._batches: list[tuple[int, int]] = []
 
     def follow(self, erasures: Erasures) -> None:
@@ -91,6 +93,7 @@ class FollowedSegment:
             self.events.freeze()
             self.mentions.freeze()
             self._final = True
+            self.damaged = self._cursor.offset < size
 
     def place(self, position: int) -> Place:
         start_byte, size_bytes = self._batches[position >> _ROW_BITS]

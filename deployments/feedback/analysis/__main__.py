@@ -59,6 +59,10 @@ def _report(options: argparse.Namespace, messages: Console) -> None:
     now_us = time.time_ns() // 1000
     scope = _scope(options, now_us)
     baseline_us = parse_since(options.baseline, now_us) if options.baseline else None
+    if options.baseline and (scope.since_us is None or (baseline_us or 0) >= scope.since_us):
+        raise InvalidRequest(
+            "--baseline must begin before --since, such as --since 7d --baseline 28d.", param="baseline"
+        )
     with messages.status("reading the log") as status:
         report = _with_views(
             options,

@@ -120,6 +120,8 @@ def test_a_report_may_begin_at_any_time_and_be_of_one_tenant(log, run, monkeypat
         (["report", "--since", "yesterday"], "'yesterday' is no period; allowed: all"),
         (["sql", "DROP VIEW log"], "Only SELECT and EXPLAIN"),
         (["report", "--nonsense"], "unrecognized arguments"),
+        (["report", "--since", "all", "--baseline", "7d"], "--baseline must begin before --since"),
+        (["report", "--since", "7d", "--baseline", "24h"], "--baseline must begin before --since"),
         ([], "required"),
     ],
 )
