@@ -90,7 +90,7 @@ def _run(name: str, steps: int | None, work: Experiment) -> Outcome:
 
 def _print(outcome: Outcome, console: Console) -> None:
     first, *more = outcome.rows
-    table = Table(title=outcome.experiment, show_header=bool(more))
+    table = Table(title=f"{outcome.experiment}, {outcome.seconds:.0f} s", show_header=bool(more))
     if more:
         for name, value in first.items():
             table.add_column(name, justify="left" if isinstance(value, str) else "right")

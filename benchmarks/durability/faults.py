@@ -6,6 +6,7 @@ recover without a hand.
 """
 
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ def faults(on_case: Callable[[int], None] = lambda checked: None) -> Outcome:
     Args:
         on_case: Told how many faults came since it was last told.
     """
+    began_s = time.monotonic()
     rows: list[dict[str, Any]] = []
     broken: list[str] = []
     with tempfile.TemporaryDirectory(prefix="rheostat-faults-") as directory:
@@ -42,7 +44,7 @@ def faults(on_case: Callable[[int], None] = lambda checked: None) -> Outcome:
                 rows.append({"fault": f"{name}: not possible here ({error.strerror})", **dict.fromkeys(_FIGURES, 0)})
                 continue
             rows.append({"fault": name, **{figure: counts[figure] for figure in _FIGURES}})
-    return Outcome("faults", tuple(rows), tuple(broken))
+    return Outcome("faults", tuple(rows), tuple(broken), time.monotonic() - began_s)
 
 
 _FIGURES = ("injected", "acked", "answered 503", "starts refused", "false acks", "hung", "recovered")

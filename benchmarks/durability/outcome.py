@@ -13,3 +13,5 @@ class Outcome:
     rows: tuple[Mapping[str, Any], ...]
     """One mapping a row of the table, all with the same names; numbers and text only."""
     broken: tuple[str, ...]
+    seconds: float
+    """How long it took."""

@@ -38,7 +38,9 @@ _MOST_AT_A_MOMENT = 2_000
 _MUTANT_MOST_AT_A_MOMENT = 50
 """A mutant, which syncs too little, has any number."""
 _FIRST_AT_A_MOMENT = 8
-_TURNS = {"restart": 2, "compaction": 5}
+_PATIENCE = 50
+"""Equal states in a row after which it is another source's turn."""
+_TURNS = {"restart": 2, "compaction": 6}
 """States taken of these histories at each one of the others: about as many as they have, when 10,000 are asked for."""
 _STATES_A_HISTORY = 16
 _CANDIDATES = 8
@@ -82,25 +84,29 @@ class _Enumeration:
 
     def distinct(self, sources: dict[str, Iterator[tuple[Promise, State]]], most: int) -> Iterator[State]:
         """Yield up to ``most`` states that differ, from all sources in turn."""
-        turns = cycle(name for name in sources for _ in range(_TURNS.get(name, 1)))
+        turns = cycle([name for name in sources for _ in range(_TURNS.get(name, 1))])
         while sources and len(self.promises) < most:
             name = next(turns)
-            if name not in sources:
-                continue
+            if name in sources:
+                yield from self._next_of(name, sources)
+
+    def _next_of(self, name: str, sources: dict[str, Iterator[tuple[Promise, State]]]) -> Iterator[State]:
+        """One new state of this source, if it has any among its next."""
+        for _ in range(_PATIENCE):
             entry = next(sources[name], None)
             if entry is None:
                 del sources[name]
                 self.complete.add(name)
-                continue
+                return
             promise, state = entry
             key = hash(frozenset(state.items()))
-            if key in self._index:
-                self.promises[self._index[key]].append(promise)
-                continue
-            self._index[key] = len(self.promises)
-            self.promises.append([promise])
-            self.states[name] += 1
-            yield state
+            if key not in self._index:
+                self._index[key] = len(self.promises)
+                self.promises.append([promise])
+                self.states[name] += 1
+                yield state
+                return
+            self.promises[self._index[key]].append(promise)
 
 
 def power(
@@ -121,6 +127,7 @@ def power(
         mutant_states: At each mutant.
         on_state: Told how many states were checked since it was last told.
     """
+    began_s = time.monotonic()
     check = partial(_enumerate, seed=seed, scratch=scratch, processes=processes, on_state=on_state)
     rows, broken = check("as it is", RecordingFiles, states, _MOST_AT_A_MOMENT)
     if rows[-1]["distinct"] < states:
@@ -132,7 +139,7 @@ def power(
         rows.append(mutant_rows[-1])
         if not found:
             broken.append(f"power: the enumeration does not see that the log {log}")
-    return Outcome("power cuts", tuple(rows), tuple(broken))
+    return Outcome("power cuts", tuple(rows), tuple(broken), time.monotonic() - began_s)
 
 
 MUTANTS = {
@@ -233,7 +240,6 @@ def _enumerate(
     on_state: Callable[[int], None],
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """(a row a history and one for all, what was broken)."""
-    began_s = time.monotonic()
     enumeration = _Enumeration()
     results = []
     with Workers(processes) as pool:
@@ -251,12 +257,12 @@ def _enumerate(
             if len(broken) < _LONGEST_LIST:
                 where = f"{promise.history}, after operation {promise.position}"
                 broken.append(f"power: {log}: {count} {fault}: {where}: {after.refusal or ''}")
-    rows = [_row(log, name, enumeration, faults[name], 0.0) for name in names]
-    rows.append(_row(log, "all", enumeration, sum(faults.values(), Counter()), time.monotonic() - began_s))
+    rows = [_row(log, name, enumeration, faults[name]) for name in names]
+    rows.append(_row(log, "all", enumeration, sum(faults.values(), Counter())))
     return rows, broken
 
 
-def _row(log: str, history: str, enumeration: _Enumeration, faults: Counter[str], took_s: float) -> dict[str, Any]:
+def _row(log: str, history: str, enumeration: _Enumeration, faults: Counter[str]) -> dict[str, Any]:
     every = history == "all"
     return {
         "log": log,
@@ -264,7 +270,6 @@ def _row(log: str, history: str, enumeration: _Enumeration, faults: Counter[str]
         "distinct": enumeration.states.total() if every else enumeration.states[history],
         "taken": "" if every else "every state" if history in enumeration.complete else "some",
         **{fault: faults[fault] for fault in _FAULTS},
-        "seconds": round(took_s, 1),
     }
 
 

@@ -22,7 +22,10 @@ _RESULT = "result "
 
 
 class Child:
-    """A forked process that runs ``work(tell)``; `lines` are what it told so far, in whole lines."""
+    """A forked process that runs ``work(tell)``; `lines` are what it told so far, in whole lines.
+
+    If ``work`` raises, the last line is ``error`` and what it was; its traceback is on stderr.
+    """
 
     def __init__(self, work: Callable[[Tell], None]) -> None:
         reading, writing = os.pipe()
@@ -122,8 +125,9 @@ def _run(work: Callable[[Tell], None], pipe: int) -> None:
     try:
         work(tell)
         code = 0
-    except BaseException:  # noqa: BLE001 - nothing may run on into the parent's code
+    except BaseException as error:  # noqa: BLE001 - nothing may run on into the parent's code
         traceback.print_exc()
         sys.stderr.flush()
+        tell(f"error {error!r}")
     finally:
         os._exit(code)

@@ -27,9 +27,14 @@ class Workers:
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._pool is None:
+            return
+        if error is None:
+            self._pool.close()
+        else:
             self._pool.terminate()
+        self._pool.join()
 
     def map(self, work: Callable[[_Work], _Result], items: Iterable[_Work]) -> Iterator[_Result]:
         """Yield what ``work`` returns of each item, in order; items are taken as they are needed."""

@@ -217,23 +217,27 @@ def read_newest_ids(root: Path, limit: int) -> list[ArchivedId]:
 
 
 def check_parquet(root: Path, file: ParquetFile) -> str | None:
-    """What is wrong with this file by the manifest's size and sha256, in words; None: nothing."""
+    """What is wrong with this file by the manifest's size and sha256, in words; None: nothing. Not held in memory."""
     try:
-        data = parquet_path(root, file).read_bytes()
+        with parquet_path(root, file).open("rb") as stored:
+            digest = hashlib.file_digest(stored, "sha256").hexdigest()
+            size_bytes = stored.tell()
     except FileNotFoundError:
         return f"{file.name} is missing"
     except OSError as error:
         return f"{file.name} cannot be read: {error}"
-    return parquet_problem(file, data)
+    return _mismatch(file, size_bytes, digest)
 
 
 def parquet_problem(file: ParquetFile, data: bytes) -> str | None:
     """What is wrong with these bytes of this file, in words; None: nothing."""
-    if len(data) != file.size_bytes:
-        return f"{file.name} has {len(data)} bytes where the manifest says {file.size_bytes}"
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        return f"the sha256 of {file.name} is not the manifest's"
-    return None
+    return _mismatch(file, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _mismatch(file: ParquetFile, size_bytes: int, sha256: str) -> str | None:
+    if size_bytes != file.size_bytes:
+        return f"{file.name} has {size_bytes} bytes where the manifest says {file.size_bytes}"
+    return None if sha256 == file.sha256 else f"the sha256 of {file.name} is not the manifest's"
 
 
 def lost_file(root: Path, manifest: ArchiveManifest) -> InternalError | None:

@@ -124,14 +124,20 @@ class FileLock:
 
 
 def try_lock(path: Path) -> FileLock | None:
-    """Take the lock of this file, made if missing. None: another holder, in this process or another, is alive."""
+    """Take the lock of this file, made if missing.
+
+    None: another holder, in this process or another, is alive; or the file was removed just now.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
+        # A file that was removed, or removed and made again, since it was opened: nobody else would meet this lock.
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return FileLock(fd)
+    except (BlockingIOError, FileNotFoundError):
+        pass
     except OSError:
         os.close(fd)
         raise
-    return FileLock(fd)
+    os.close(fd)
+    return None

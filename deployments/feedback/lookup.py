@@ -216,7 +216,8 @@ def _rows_of(root: Path, file: ParquetFile, columns: Sequence[str], id: str) -> 
     for table in find_in_parquet(parquet_path(root, file), columns, id):
         for row in map(_known_columns, table.to_pylist()):
             # Of a later version not all that its CRC covers is known here.
-            if row["schema_version"] <= SCHEMA_VERSION and not is_intact(row):
+            version = row["schema_version"]
+            if version is None or (version <= SCHEMA_VERSION and not is_intact(row)):
                 raise damaged(parquet_path(root, file), f"the row {row['event_id']} is not as it was written")
             yield row
 

@@ -5,6 +5,7 @@ rows that they name may still be there, so readers hide them. The analysis, the 
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +14,19 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from deployments.feedback.archive import (
     ArchiveManifest,
+    check_parquet,
     held_by_archive,
     lost_file,
     parquet_path,
     read_archive_manifest,
 )
 from deployments.feedback.directory import list_quarantined, list_segments
+from deployments.feedback.parquet_files import damaged
 from deployments.feedback.schema import ARROW_SCHEMA, SCHEMA_VERSION
 from deployments.feedback.segment_reader import read_segment
 from graph.errors import InternalError
 
+_HASHERS = 2
 _ATTEMPTS = 20
 """Each is lost only to a compaction or recovery that ends while the log is read."""
 
@@ -85,6 +89,7 @@ def open_snapshot(root: Path) -> Snapshot:
                 if segment.sealed:
                     sealed[path] = segment
                 segments.append(segment)
+            _check_archive(root, manifest)
             found = _make_snapshot(root, manifest, segments)
         except FileNotFoundError:
             found = None  # recovered or compacted since it was listed
@@ -123,6 +128,23 @@ def _read_rows(root: Path, path: Path) -> _SegmentRows:
         problems.append(f"The {readout.rows} rows of the segment {name} cannot be read: {error}. Upgrade.")
         rows = ARROW_SCHEMA.empty_table()
     return _SegmentRows(readout.sealed, readout.corrupt, readout.newer, tuple(problems), rows)
+
+
+def _check_archive(root: Path, manifest: ArchiveManifest) -> None:
+    """Page checksums leave out a Parquet file's heads and footer; only its sha256 covers every byte.
+
+    Raises:
+        FileNotFoundError: A file is gone: there may be a newer manifest.
+        InternalError: A file is not as it was written.
+    """
+    # Hashing lets other threads run.
+    with ThreadPoolExecutor(_HASHERS) as pool:
+        problems = list(pool.map(lambda file: check_parquet(root, file), manifest.files))
+    for file, problem in zip(manifest.files, problems, strict=True):
+        if problem is not None:
+            if not parquet_path(root, file).exists():
+                raise FileNotFoundError(problem)
+            raise damaged(parquet_path(root, file), problem)
 
 
 def _make_snapshot(root: Path, manifest: ArchiveManifest, segments: Sequence[_SegmentRows]) -> Snapshot:

@@ -4,8 +4,9 @@ Terminal, HTML, JSON, the `sql` prompt and the training rows all read these, so 
 what each is. The rules of what counts are in `fates`. This module does not know periods, statistics or charts.
 """
 
+import shutil
 import tempfile
-import uuid
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,6 @@ def open_views(
         config={
             "threads": threads,
             "memory_limit": MEMORY_LIMIT,
-            # Made when it first spills, removed when the connection closes. A name nobody can have prepared.
-            "temp_directory": str(Path(tempfile.gettempdir()) / f"rheostat-analysis-{uuid.uuid4().hex}"),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -75,7 +74,11 @@ def open_views(
             "checkpoint_threshold": "1TB",
         }
     )
+    # What is spilled holds texts of users: nobody else may look into the folder, and it goes with the connection.
+    folder = tempfile.mkdtemp(prefix="rheostat-analysis-")
+    weakref.finalize(con, shutil.rmtree, folder, ignore_errors=True)
     try:
+        con.execute(f"SET temp_directory = {_literal(folder)}")
         _create(con, snapshot, contracts.values())
     except BaseException:
         con.close()

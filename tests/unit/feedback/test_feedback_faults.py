@@ -1,3 +1,4 @@
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.durability.injected_faults import INJECTED_FAULTS
+from deployments.feedback.files import try_lock
 
 ROOT = Path(__file__).resolve().parents[3]
 REAL = ("directory not writable, real", "file size limit, real", "two writers at once")
@@ -50,3 +52,23 @@ assert not any(found), found
 """
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_a_lock_on_a_file_that_was_removed_since_it_was_opened_is_no_lock(tmp_path, monkeypatch, made_again):
+    path = tmp_path / "writer.lock"
+    real_flock = fcntl.flock
+
+    def remove_first(fd, operation):
+        path.unlink()
+        if made_again:
+            path.touch()
+        real_flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    assert try_lock(path) is None
+    monkeypatch.undo()
+    lock = try_lock(path)
+    assert lock is not None
+    assert try_lock(path) is None
+    lock.close()

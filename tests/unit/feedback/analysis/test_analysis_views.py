@@ -1,3 +1,5 @@
+import gc
+
 import duckdb
 import pyarrow as pa
 import pytest
@@ -385,6 +387,27 @@ def test_the_connection_reaches_no_file_but_the_log_and_cannot_be_opened_up(log,
     secret.write_text("secret")
     with log.open() as con, pytest.raises(duckdb.Error, match=r"disabled|locked|external"):
         con.execute(sql.format(secret=secret))
+
+
+def test_what_does_not_fit_into_memory_is_nobody_else_s_to_read_and_goes_with_the_connection(
+    log, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spill"))
+    (tmp_path / "spill").mkdir()
+    con = log.open()
+    (folder,) = (tmp_path / "spill").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    con.execute("SET memory_limit = '24MB'")
+    con.execute("CREATE TABLE large AS SELECT (random() * 1e18)::BIGINT::VARCHAR AS a FROM range(1000000)")
+    assert (
+        one(con, "SELECT count(*) FROM (SELECT a, row_number() OVER (ORDER BY a) AS n FROM large) WHERE n % 2 = 0")
+        == 500_000
+    )
+    assert list(folder.iterdir()) != []
+    con.close()
+    del con
+    gc.collect()
+    assert list((tmp_path / "spill").iterdir()) == []
 
 
 def test_a_log_below_a_folder_with_a_strange_name_is_read(tmp_path):
