@@ -10,6 +10,7 @@ training rows must be equal; exits with 1 if they are not. With --log the log is
 
 import argparse
 import json
+import multiprocessing
 import os
 import re
 import statistics
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,8 +39,9 @@ BATCH_ROWS = 500
 MODULE = "deployments.feedback.analysis"
 
 
-def write_log(root: Path, events: int, tail: int, seed: int, console: Console) -> dict[str, float]:
+def write_log(root: Path, events: int, tail: int, seed: int) -> dict[str, float]:
     """Write the log and compact all but its tail; returns the seconds of both."""
+    console = Console(stderr=True)
     began = time.monotonic()
     rows = SyntheticLog(events, seed).rows()
     with Progress(console=console, transient=True) as progress:
@@ -125,7 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         root = options.log or folder / "log"
-        seconds = {} if root.exists() else write_log(root, options.events, options.tail, options.seed, console)
+        seconds: dict[str, float] = {}
+        if not root.exists():
+            # In a process of its own: what is started later would inherit this one's peak memory as its own.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as writer:
+                seconds = writer.submit(write_log, root, options.events, options.tail, options.seed).result()
         figures = measure(root, folder, options.runs, console)
         with console.status("comparing counts"):
             counts = compare_counts(root, folder)

@@ -20,13 +20,12 @@ README = (ROOT / "README.md").read_text()
 API = (ROOT / "docs/api.md").read_text()
 
 
-def test_the_curl_of_the_readme_is_a_request_that_is_accepted() -> None:
-    bodies = re.findall(r"-d '(\{.*?\})'", README, re.DOTALL)
-    assert bodies
-    for body in bodies:
-        request = ChatRequest.model_validate(json.loads(body))
-        assert request.controls is not None
-        resolve(CATALOGUE, request.controls)
+def test_the_curls_of_the_readme_are_requests_that_are_accepted() -> None:
+    chat, feedback = (json.loads(body) for body in re.findall(r"-d '(\{.*?\})'", README, re.DOTALL))
+    request = ChatRequest.model_validate(chat)
+    assert request.controls is not None
+    resolve(CATALOGUE, request.controls)
+    FeedbackEvent.model_validate(feedback)
 
 
 def test_the_controls_and_feedback_of_the_api_page_are_accepted() -> None:
