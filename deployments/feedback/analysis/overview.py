@@ -12,7 +12,7 @@ from deployments.feedback.analysis.statistics import percentile
 from deployments.feedback.analysis.sums import ScopeSums
 from deployments.feedback.snapshot import Snapshot
 
-TIMINGS_SAMPLE = 20_000
+TIMINGS_SAMPLE = 10_000
 """About so many answers' timings are read; they are JSON, and percentiles of more would not differ."""
 _FIRST_RELEASE = "first_release_ms"
 
