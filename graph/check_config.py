@@ -38,7 +38,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def faults_of(path: Path) -> list[str]:
     """One text a fault, ``path.to.key: what is wrong; what is allowed``; empty when the file is good.
 
-    Also loads the catalogue and the policy that ``args`` name, so that a deploy cannot fail on them.
+    Also loads the catalogue, the policy and the other files that ``args`` name, so that a deploy cannot fail on them.
     """
     try:
         value = yaml.load(path.read_text(), _UniqueKeyLoader)
@@ -93,16 +93,27 @@ def _application_faults(application: dict[str, Any], where: str) -> Iterator[str
 
 
 def _file_faults(args: AppArgs, where: str) -> Iterator[str]:
+    from deployments.controls.calibration import load_calibration
     from deployments.controls.catalogue import load_catalogue
     from deployments.feedback.contracts import load_contracts
     from deployments.validator.policy import load_policy
 
-    loaders: tuple[tuple[str, str, Callable[[Path], object]], ...] = (
+    def load_with_catalogue(path: Path) -> object:
+        try:
+            catalogue = load_catalogue(project_path(args.controls_file))
+        except ConfigurationError:
+            return None  # told of the catalogue itself
+        return load_calibration(path, model=args.model.id, catalogue=catalogue)
+
+    loaders: tuple[tuple[str, str | None, Callable[[Path], object]], ...] = (
         ("controls_file", args.controls_file, load_catalogue),
+        ("calibration_file", args.calibration_file, load_with_catalogue),
         ("quality_file", args.quality_file, load_policy),
         ("metrics_file", args.metrics_file, load_contracts),
     )
     for key, name, load in loaders:
+        if name is None:
+            continue
         try:
             load(project_path(name))
         except ConfigurationError as error:

@@ -55,6 +55,31 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class LogitsPlan:
+    """How the levers bend one answer's logits; zeros leave them alone. Made by the compiler, read by the engine.
+
+    Strengths are in logits, before temperature. Only tokens that are plausible anyway are bent, never one that a
+    grammar forbids.
+    """
+
+    target_tokens: int | None = None
+    """Where the answer should end, at the nearest end of a sentence; None: where the model ends it."""
+    connect: bool = False
+    """Where the model would end too early, go on with a connective ("For example", "However"); in English."""
+    rarity: float | None = None
+    """How rare the answer's words should be on average, in Zipf units below an everyday word (below 0: commoner);
+    None: as the model chooses them."""
+    anchor: float = 0.0
+    """Bias on the words of ``spared_text``: keeps to the subject."""
+    stops: float = 0.0
+    """Bias on tokens that end a sentence; above 0 shortens sentences."""
+    casual: float = 0.0
+    """Bias on contractions and on the catalogue's casual words."""
+    spared_text: str = ""
+    """The user's own words: neither ``rarity`` nor ``casual`` bends them."""
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationJob:
     """What one attempt asks of the engine. Made by the pipeline, read by the Generator."""
 
@@ -64,6 +89,7 @@ class GenerationJob:
     sampling: Sampling
     grammar: Mapping[str, Any] | None = None
     """An xgrammar structural tag, ``{"type": "structural_tag", "format": {...}}``, or None for free text."""
+    logits: LogitsPlan | None = None
     cache_salt: str | None = None
     """Keeps tenants out of each other's prefix cache; None shares it."""
 
@@ -166,6 +192,8 @@ class FormatJob:
     text: str
     answer_format: AnswerFormat
     rendering: Rendering
+    expand_contractions: bool = False
+    """Write ``do not`` for ``don't``; outside code and JSON."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class Guard(Protocol):
 
 
 class TextStream(Protocol):
-    """Incremental renderer of released text, such as the Markdown stripper."""
+    """Incremental renderer of released text, such as the Markdown stripper, or several in a row."""
 
     def feed(self, text: str) -> str: ...
     def flush(self) -> str: ...
@@ -117,13 +117,24 @@ class RequestLife:
         make_guard: Callable[[], Guard],
         make_rendering: Callable[[], TextStream] | None = None,
         last_resort: Callable[[Verdict], LastResort] = lambda _: "deliver",
+        expand: Callable[[str], str] | None = None,
     ) -> None:
+        """
+        Args:
+            plan: What was fixed at admission.
+            make_guard: Called for each attempt, and for what the formatter made.
+            make_rendering: Called for each attempt of a stream; None: text leaves as it is.
+            last_resort: Asked when the one regeneration is spent.
+            expand: Writes contractions out in a whole text; used where the plan asks for it. A stream's rendering
+                has to do the same to its pieces.
+        """
         self.phase = Phase.GENERATING
         self.ending: Ending | None = None
         self._plan = plan
         self._make_guard = make_guard
         self._make_rendering = make_rendering
         self._last_resort = last_resort
+        self._expand = expand if plan.expand_contractions else None
         self._guard = make_guard()
         self._rendering = make_rendering() if make_rendering else None
         self._job = plan.job
@@ -195,8 +206,8 @@ class RequestLife:
     def _let_go(self, delta: TokenDelta, commands: list[Command]) -> bool:
         """Adds the Release of what may leave by now; returns whether the guard stopped the stream.
 
-        Rendered first and guarded then: the guard must see what the client sees, for taking Markdown marks out
-        can join what they kept apart.
+        Rendered first and guarded then: the guard must see what the client sees. Taking Markdown marks out can join
+        what they kept apart, and a line of the system prompt may be whole only with its contractions written out.
         """
         is_last = delta.finish_reason is not None
         text = delta.text
@@ -212,7 +223,7 @@ class RequestLife:
         self._logprobs.feed(delta.logprobs, len(text), is_silent=stopped or bool(self._guard_findings))
         self._logprobs.released(len(out))
         if out or (is_last and self.has_released):
-            # Rendered text is shorter than its tokens: where there is a rendering, they leave together at the end.
+            # Rendered text is not as long as its tokens: where there is a rendering, they leave together at the end.
             may_leave = is_last or self._rendering is None
             logprobs = self._logprobs.take(everything=is_last) if may_leave else ()
             if out or logprobs:
@@ -292,10 +303,13 @@ class RequestLife:
         findings = (*self._guard_findings, *(f for f in verdict.findings if not self._is_known(f)))
         # Logprobs spell out the raw tokens: with any byte changed they would leak what was taken out.
         untouched = text == candidate.text and not self._plan.streaming
+        # What was released has been through its rendering, and code may no longer be told from prose in it.
+        worded = self._expand(text) if self._expand is not None and not self.has_released else text
         if outcome != "degraded" and any(_is_crash(finding) for finding in verdict.findings):
             outcome = "unvalidated"
         self._answer = Answer(
-            text=text,
+            # Of a whole answer, the text as it was judged: what the formatter makes of it is compared with that.
+            text=worded if self._plan.streaming else text,
             finish_reason="stop" if candidate.finish_reason == "stop" else "length",
             refusal=None,
             outcome=outcome,
@@ -305,23 +319,25 @@ class RequestLife:
             usage=self._usage(candidate),
             attempts=1 if self._first is None else 2,
             logprobs=tuple(candidate.logprobs) if untouched and candidate.logprobs else None,
-            unrendered=text,
+            unrendered=worded,
         )
         commands: tuple[Command, ...] = ()
         if self._plan.streaming:
-            if not self.has_released and text:
+            if not self.has_released and worded:
                 # A regenerated or replaced answer of a stream that had nothing to show yet.
-                self._released.append(text)
-                commands = (Release(text),)
+                self._released.append(worded)
+                commands = (Release(worded),)
             return (*commands, *self._record())
         self.phase = Phase.FORMATTING
-        return (Format(FormatJob(text, self._plan.answer_format, self._plan.rendering)),)
+        plan = self._plan
+        return (Format(FormatJob(text, plan.answer_format, plan.rendering, plan.expand_contractions)),)
 
     def _on_formatted(self, text: str) -> tuple[Command, ...]:
         answer = self._answer
         assert answer is not None
-        if text != answer.text:
-            # What was judged is not what leaves: taking marks out can join what they kept apart.
+        if text != answer.text or self._expand is not None:
+            # What was judged is not what leaves: taking marks out can join what they kept apart, and written out, a
+            # contraction may be the system prompt's own words. The guard knows those written out too.
             guard = self._make_guard()
             head, tail = guard.feed(text), guard.flush()
             found = tuple(f for f in (*head.findings, *tail.findings) if f.action != "note")

@@ -42,6 +42,8 @@ class Plan:
     """A regeneration that is not done by this time is dropped; the rest is for delivering the first."""
     fallback_text: str
     refusal_text: str
+    expand_contractions: bool = False
+    """Write ``do not`` for ``don't`` in all that is said; never with the answer format ``json``."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """What the log row says of the request itself (tenant, prompt, receipt, ...)."""
 
@@ -154,7 +156,7 @@ class Answer:
     attempts: int
     logprobs: tuple[Mapping[str, Any], ...] | None
     unrendered: str = ""
-    """The text before the formatter: what is measured."""
+    """The text before it was rendered, in the words that the client gets: what is measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,9 @@ class AppArgs(Strict):
     engine: EngineSettings = EngineSettings()
     auth: AuthSettings = AuthSettings()
     controls_file: str = "configs/controls.yaml"
+    calibration_file: str | None = None
+    """What the model was measured to do at each level, as ``benchmarks.controls`` writes it; relative to the project.
+    None: no promises are made."""
     quality_file: str = "configs/quality.yaml"
     metrics_file: str = "configs/metrics.yaml"
     """The metrics that feedback may speak of."""

@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import Field, StrictInt, ValidationError, model_validator
+from pydantic import Field, Strict, StrictInt, StringConstraints, ValidationError, model_validator
 
 from deployments.controls.hint import did_you_mean, shown
 from deployments.controls.knobs import (
@@ -30,6 +30,9 @@ from graph.contracts import AnswerFormat
 from graph.errors import ConfigurationError
 from graph.strict_yaml import KeyPath, read_yaml
 
+if TYPE_CHECKING:
+    from deployments.controls.calibration import Calibration
+
 CODED_VALUES: Mapping[str, tuple[str, ...]] = {
     "format": get_args(AnswerFormat),
     "summary_first": ("off", "on"),
@@ -39,6 +42,9 @@ CODED_VALUES: Mapping[str, tuple[str, ...]] = {
 """Switches whose values mean something in code, so that data cannot add to them."""
 
 
+CasualWord = Annotated[str, Strict(), StringConstraints(pattern=r"^[a-z]{1,20}$")]
+
+
 class Catalogue(StrictModel):
     """All knobs. ``hash`` identifies the content: 16 hex digits, the same for the same meaning."""
 
@@ -46,6 +52,8 @@ class Catalogue(StrictModel):
     lp: dict[KnobName, Slider]
     ls: dict[KnobName, Switch]
     forms: Forms
+    casual_words: Annotated[tuple[CasualWord, ...], Field(max_length=500)] = ()
+    """Words that the lever ``casual`` bends, beside contractions and exclamation marks."""
 
     @cached_property
     def hash(self) -> str:
@@ -76,11 +84,19 @@ def _check_sliders(sliders: Mapping[str, Slider]) -> None:
     for name, slider in sliders.items():
         for key in (
             *(f"sampling.{parameter}" for parameter in slider.sampling.given),
+            *(f"logits.{lever}" for lever in slider.logits.given),
             *(["length"] * bool(slider.length)),
         ):
             if key in owner:
                 raise fault(f"is already compiled by {owner[key]}; one owner only.", "lp", name, *key.split("."))
             owner[key] = name
+        for other in slider.moves_with:
+            if other not in sliders or other == name:
+                others = [each for each in sliders if each != name]
+                raise fault(
+                    f"is not another slider; known: {', '.join(others)}.{did_you_mean(other, others)}",
+                    "lp", name, "moves_with", other,
+                )  # fmt: skip
 
 
 def _check_switch(name: str, switch: Switch) -> None:
@@ -149,27 +165,33 @@ def load_catalogue(path: Path | str) -> Catalogue:
         raise ConfigurationError("\n".join(faults)) from error
 
 
-def describe(catalogue: Catalogue, capabilities: Collection[str] = ()) -> dict[str, Any]:
+def describe(
+    catalogue: Catalogue, capabilities: Collection[str] = (), calibration: "Calibration | None" = None
+) -> dict[str, Any]:
     """Describe every knob, JSON-ready, sliders first, in the catalogue's order.
 
     Args:
         catalogue: What there is.
         capabilities: What the serving model can do, for example ``{"reasoning"}``.
+        calibration: What was measured on the serving model; None: nothing was.
 
     Returns:
-        ``{"version", "catalogue": hash, "controls": [...]}``. A knob whose need is not met stays in the list with
-        ``available`` false and the ``reason``: a client can grey it out and say why.
+        ``{"version", "catalogue": hash, "controls": [...]}``. A knob whose need is not met, or that does nothing on
+        this model, stays in the list with ``available`` false and the ``reason``: a client can grey it out and say
+        why. A slider's ``calibration`` is what to expect at each measured level, null where nothing was measured.
     """
     controls = [
         {
             "kind": "lp",
-            **_common(name, slider, capabilities),
+            **_common(name, slider, capabilities, calibration.objection(name) if calibration else None),
             "min": 0,
             "max": 100,
             "step": 1,
             "default": slider.default,
             "low": slider.low,
             "high": slider.high,
+            "moves_with": slider.moves_with,
+            "calibration": _expectations(name, calibration),
         }
         for name, slider in catalogue.lp.items()
     ]
@@ -186,15 +208,35 @@ def describe(catalogue: Catalogue, capabilities: Collection[str] = ()) -> dict[s
     return {"version": catalogue.version, "catalogue": catalogue.hash, "controls": controls}
 
 
-def _common(name: str, knob: Slider | Switch, capabilities: Collection[str]) -> dict[str, Any]:
-    available = knob.needs is None or knob.needs in capabilities
+def _common(
+    name: str, knob: Slider | Switch, capabilities: Collection[str], objection: str | None = None
+) -> dict[str, Any]:
+    is_met = knob.needs is None or knob.needs in capabilities
+    reason = objection if is_met else f"The model that serves this has no {knob.needs}."
     return {
         "name": name,
         "title": knob.title,
         "meaning": knob.meaning,
-        "available": available,
-        "reason": None if available else f"The model that serves this has no {knob.needs}.",
+        "available": reason is None,
+        "reason": reason,
     }
+
+
+def _expectations(name: str, calibration: "Calibration | None") -> dict[str, Any] | None:
+    if calibration is None or name not in calibration.knobs:
+        return None
+    knob = calibration.knobs[name]
+    # Two decimals: below what any yardstick tells apart.
+    levels = [
+        {
+            "level": point.level,
+            "low": round(point.p10, 2),
+            "high": round(point.p90, 2),
+            "expected": round(point.fitted, 2),
+        }
+        for point in knob.points
+    ]
+    return {"yardstick": knob.yardstick, "unit": knob.unit, "rho": round(knob.rho, 2), "levels": levels}
 
 
 def _value(value: str, position: SwitchValue) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from deployments.controls.catalogue import Catalogue
 from deployments.controls.grammar import AnswerGrammar, build_grammar, schema_grammar
 from deployments.controls.knobs import Slider, interpolate
 from deployments.controls.measure import measure
+from deployments.controls.prompt_language import is_english
 from deployments.controls.request import (
     ControlsRequest,
     ResolvedControls,
@@ -27,7 +28,7 @@ from deployments.controls.request import (
     parse_controls,
     resolve,
 )
-from graph.contracts import AnswerFormat, Message, Rendering, Sampling
+from graph.contracts import AnswerFormat, LogitsPlan, Message, Rendering, Sampling
 from graph.errors import InvalidRequest
 
 __all__ = [
@@ -49,6 +50,10 @@ SLACK_TOKENS = 32
 # A tokenizer spends at most a token a character on Latin text, and a token a byte (three a character) on scripts
 # that its vocabulary hardly knows. A limit above what a grammar accepts costs nothing: the grammar ends first.
 LATIN_TOKENS_PER_CHAR, OTHER_TOKENS_PER_CHAR = 1, 3
+# Where an answer aims to end under a token limit: a sentence may still take the rest.
+END_SHARE = 0.8
+# Enough of a prompt for the words that its answer will repeat.
+SPARED_CHARS = 4000
 # Enough of a prompt to see which script it is in.
 SCRIPT_SAMPLE_CHARS = 400
 
@@ -87,6 +92,9 @@ class CompiledControls:
 
     messages: tuple[Message, ...]
     sampling: Sampling
+    logits: LogitsPlan | None
+    """None: no lever is used."""
+    expand_contractions: bool
     grammar: Mapping[str, Any] | None
     """A structural tag, or None for free text."""
     grammar_kind: str | None
@@ -95,6 +103,8 @@ class CompiledControls:
     rendering: Rendering
     language: str | None
     """ISO 639-1; None: the language of the prompt."""
+    speaks_english: bool
+    """As asked for, else as the prompt reads: what levers on words and calibrations rest on."""
     json_schema: Mapping[str, Any] | None
     """What the answer's JSON must meet; None: no JSON is expected."""
     target_words: int | None
@@ -116,6 +126,9 @@ class _Draft:
     """Compiled value and the knob that compiled it, by sampling parameter."""
     overrides: list[dict[str, Any]] = field(default_factory=list)
     target_words: int | None = None
+    levers: dict[str, float] = field(default_factory=dict)
+    target_tokens: float | None = None
+    expand_contractions: bool = False
 
 
 def compile_controls(
@@ -155,8 +168,9 @@ def compile_controls(
     is_latin = _is_latin(catalogue, language, messages[last_user].content)
     grammar = _choose_grammar(resolved, catalogue, ls, is_latin, json_schema)
 
+    speaks_english = is_english(language, messages[last_user].content)
     lp = {
-        name: _compile_slider(name, catalogue.lp[name], level, draft, grammar, asked)
+        name: _compile_slider(name, catalogue.lp[name], level, draft, grammar, asked, speaks_english)
         for name, level in resolved.lp.items()
     }
     for name, chosen in ls.items():
@@ -166,6 +180,7 @@ def compile_controls(
     source_ids = [source.id for source in resolved.sources]
     directive = " ".join(phrase for phrase in draft.phrases if phrase).replace("{ids}", ", ".join(source_ids)) or None
     sampling = _merge_sampling(draft, asked, grammar, is_latin, max_context)
+    logits = _plan_logits(draft, sampling, messages[last_user].content, speaks_english)
 
     answer_format = cast(AnswerFormat, ls["format"].value if "format" in ls else "markdown")
     rendering = resolved.render or _IMPLIED_RENDERING.get(answer_format, "markdown")
@@ -185,11 +200,14 @@ def compile_controls(
     return CompiledControls(
         messages=_direct(messages, last_user, resolved.sources, directive),
         sampling=sampling,
+        logits=logits,
+        expand_contractions=draft.expand_contractions,
         grammar=grammar.tag if grammar else None,
         grammar_kind=grammar.kind if grammar else None,
         answer_format=answer_format,
         rendering=rendering,
         language=None if language == "auto" else language,
+        speaks_english=speaks_english,
         json_schema=grammar.json_schema if grammar else None,
         target_words=draft.target_words,
         directive=directive,
@@ -242,7 +260,13 @@ def _choose_grammar(
 
 
 def _compile_slider(
-    name: str, slider: Slider, level: SetLevel, draft: _Draft, grammar: AnswerGrammar | None, asked: CallerSampling
+    name: str,
+    slider: Slider,
+    level: SetLevel,
+    draft: _Draft,
+    grammar: AnswerGrammar | None,
+    asked: CallerSampling,
+    speaks_english: bool,
 ) -> dict[str, Any]:
     """Add one slider to the draft; returns its entry in the receipt."""
     compiled: dict[str, Any] = {}
@@ -260,11 +284,48 @@ def _compile_slider(
                 target_tokens = words * slider.length.tokens_per_word
                 compiled["min_tokens"] = math.floor(MIN_SHARE * target_tokens)
                 compiled["max_tokens"] = math.ceil(MAX_SHARE * target_tokens) + SLACK_TOKENS
+                draft.target_tokens = target_tokens if slider.length.shaped else None
         draft.parameters |= {key: (value, name) for key, value in compiled.items() if key != "words"}
+        levers = _compile_levers(slider, level.value, grammar, speaks_english)
+        draft.levers |= levers
+        compiled |= levers
+        if slider.expand_contractions_from is not None and level.value >= slider.expand_contractions_from:
+            is_prose = grammar is None or grammar.json_schema is None
+            draft.expand_contractions = compiled["expand_contractions"] = speaks_english and is_prose
         if phrase:
             draft.phrases.append(phrase)
             compiled["phrase"] = phrase
-    return {"value": level.value, "source": level.source, "compiled": compiled}
+    target = {} if level.target is None else {"target": level.target}
+    return {"value": level.value, "source": level.source, **target, "compiled": compiled}
+
+
+def _compile_levers(
+    slider: Slider, level: int, grammar: AnswerGrammar | None, speaks_english: bool
+) -> dict[str, float]:
+    """The levers on the vocabulary: not on JSON, whose words are data, and not in another language than their lists."""
+    if not speaks_english or (grammar is not None and grammar.json_schema is not None):
+        return {}
+    levers = {name: round(interpolate(curve, level), 4) for name, curve in slider.logits.given.items()}
+    if grammar is not None and grammar.is_closed:
+        levers.pop("stops", None)  # the grammar decides where a line's sentence ends
+    return {name: strength for name, strength in levers.items() if strength or name == "rarity"}
+
+
+def _plan_logits(draft: _Draft, sampling: Sampling, prompt: str, speaks_english: bool) -> LogitsPlan | None:
+    target = draft.target_tokens if not sampling.ignore_eos else None
+    if target is not None:
+        # Within limits that the caller set: an answer that ends in time is better than one that is cut.
+        limit = END_SHARE * sampling.max_tokens if sampling.max_tokens is not None else target
+        target = max(min(target, limit), sampling.min_tokens, 1)
+    if target is None and not draft.levers:
+        return None
+    spared = prompt[:SPARED_CHARS] if {"rarity", "anchor", "casual"} & draft.levers.keys() else ""
+    return LogitsPlan(
+        round(target) if target else None,
+        connect=target is not None and speaks_english,
+        **draft.levers,
+        spared_text=spared,
+    )
 
 
 def _merge_sampling(

@@ -117,12 +117,42 @@ class SamplingCurves(StrictModel):
         return self
 
 
+LEVER_LIMITS: Mapping[str, float] = {"rarity": 2.0, "anchor": 4.0, "stops": 8.0, "casual": 30.0}
+"""The largest value of each lever, either way: logits, but for rarity, which aims at a mean in Zipf units
+(``graph.contracts.LogitsPlan``). A casual word can be banned."""
+
+
+class LeverCurves(StrictModel):
+    """Levers on the engine's logits as curves over the level; meaning and units are those of ``LogitsPlan``."""
+
+    rarity: Curve | None = None
+    anchor: Curve | None = None
+    stops: Curve | None = None
+    casual: Curve | None = None
+
+    @cached_property
+    def given(self) -> dict[str, tuple[tuple[int, float], ...]]:
+        """Curves by lever, only those that the file has."""
+        return {name: curve for name in LEVER_LIMITS if (curve := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _check_values(self) -> "LeverCurves":
+        for name, curve in self.given.items():
+            for index, (_, value) in enumerate(curve):
+                if abs(value) > LEVER_LIMITS[name]:
+                    limit = LEVER_LIMITS[name]
+                    raise fault(f"got {value:g}; {name} must be {-limit:g} to {limit:g}.", name, index)
+        return self
+
+
 class LengthCurve(StrictModel):
     """Target words: words_at_0 · (words_at_100 / words_at_0) ^ (level / 100), an equal ratio a step."""
 
     words_at_0: Annotated[StrictInt, Field(ge=1, le=100_000)]
     words_at_100: Annotated[StrictInt, Field(ge=1, le=100_000)]
     tokens_per_word: Annotated[Number, Field(ge=0.5, le=20)]
+    shaped: StrictBool = True
+    """Whether the engine holds the end back until the target, and favours it there."""
 
     @model_validator(mode="after")
     def _check_direction(self) -> "LengthCurve":
@@ -146,7 +176,12 @@ class Slider(StrictModel):
     untouched: Literal["neutral", "apply"]
     bands: tuple[Band, ...] = ()
     sampling: SamplingCurves = SamplingCurves()
+    logits: LeverCurves = LeverCurves()
     length: LengthCurve | None = None
+    expand_contractions_from: Level | None = None
+    """From this level on, contractions are written out in the finished text; None: never."""
+    moves_with: dict[KnobName, Line] = {}
+    """Sliders whose yardstick this one moves too, and why: what the cross-talk of a calibration may show."""
     needs: KnobName | None = None
 
     @model_validator(mode="after")
@@ -159,8 +194,9 @@ class Slider(StrictModel):
                 raise fault(f"got {right} after {left}; bands must be in increasing order.", "bands", index + 1, "from")
         for index, band in enumerate(self.bands):
             check_placeholders(band.text, {"{words}"} if self.length else set(), "bands", index, "text")
-        if not any(band.text for band in self.bands) and not self.sampling.given and self.length is None:
-            raise fault("compiles into nothing; give it bands, sampling or length.")
+        numbers = (*self.sampling.given, *self.logits.given, self.length, self.expand_contractions_from)
+        if not any(band.text for band in self.bands) and all(number is None for number in numbers):
+            raise fault("compiles into nothing; give it bands, sampling, logits, length or expand_contractions_from.")
         return self
 
     def phrase(self, level: int) -> str:

@@ -2,7 +2,7 @@
 an answer that got this far leaves, whatever it looks like. Called by the Formatter deployment.
 
 An answer that was asked for as JSON is data: only ``json`` re-emits it and only ``html`` wraps it, since stripping
-or tidying Markdown would change the strings in it.
+or tidying Markdown, or writing contractions out, would change the strings in it.
 """
 
 import json
@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 from markdown_it.token import Token
 
+from deployments.formatter.contractions import expand
 from deployments.formatter.plain_stream import PlainStream
 from graph.contracts import AnswerFormat, FormatJob, Rendering
 
@@ -34,8 +35,11 @@ def render(job: FormatJob) -> str:
       ``{"format": ..., "text": plain text, "blocks": [...]}``, blocks being those of ``_blocks``.
     - ``html``: a fragment, safe to insert: raw HTML is escaped, only http, https and mailto links stay links,
       images become their alt text (loading one would tell its server what the answer says).
+
+    Contractions are written out first, where the job says so: in Markdown it still shows what is code.
     """
-    return _RENDERERS[job.rendering](job.text, job.answer_format)
+    text = expand(job.text) if job.expand_contractions and job.answer_format != "json" else job.text
+    return _RENDERERS[job.rendering](text, job.answer_format)
 
 
 def _render_text(text: str, answer_format: AnswerFormat) -> str:

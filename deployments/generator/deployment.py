@@ -9,7 +9,7 @@ from ray.serve.metrics import Counter
 
 from deployments.generator.engine import Engine
 from graph.contracts import EngineInfo, EngineLoad, GenerationJob, TokenDelta
-from graph.settings import AppArgs, NoTunables
+from graph.settings import AppArgs, NoTunables, project_path
 
 
 def make_engine(args: AppArgs) -> Engine:
@@ -18,12 +18,18 @@ def make_engine(args: AppArgs) -> Engine:
         from deployments.generator.simulated import SimulatedEngine
 
         return SimulatedEngine(args.engine.simulated, model_id=args.model.id)
+    from deployments.controls.catalogue import load_catalogue
     from deployments.generator.model_store import resolve_model
     from deployments.generator.vllm_engine import VllmEngine
 
     settings = args.engine.vllm
     return VllmEngine(
-        resolve_model(args.model.path), args.model.id, settings.engine_args, settings.environment, metrics=True
+        resolve_model(args.model.path),
+        args.model.id,
+        settings.engine_args,
+        settings.environment,
+        casual_words=load_catalogue(project_path(args.controls_file)).casual_words,
+        metrics=True,
     )
 
 

@@ -1,27 +1,39 @@
 """The real engine: vLLM's ``AsyncLLM`` behind the ``Engine`` protocol. The only module that imports vllm."""
 
 import json
+import logging
 import math
 import os
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, Sampling, TokenDelta
+from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, LogitsPlan, Sampling, TokenDelta
 from graph.errors import ConfigurationError, InvalidRequest, Unavailable
 from graph.parent_death import children_die_with_this_process
 
 if TYPE_CHECKING:
+    from vllm.config import VllmConfig
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 _THREADS = "VLLM_CPU_OMP_THREADS_BIND"
 """vLLM takes core numbers, ``auto`` (keeps one core free) or ``nobind``; ``all`` is ours: every core found."""
+_LEVERS_V1 = "deployments.controls.logits.v1:Levers"
+_LEVERS_V2 = "deployments.controls.logits.v2:Levers"
+_LANDING_TOKENS = 64
+"""Room after an answer's target to end its sentence in."""
+_SPARED_WORDS = 400
 _LOOP = {"max_pattern_size": 160, "min_pattern_size": 4, "min_count": 4}
 """Tokens of a pattern, and how often in a row it makes a loop: from a phrase to a paragraph. A refrain comes thrice."""
 _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "repetition": "repetition"}
+
+
+logger = logging.getLogger(__name__)
 
 
 class VllmEngine:
@@ -32,6 +44,7 @@ class VllmEngine:
         model_id: The name that clients use.
         engine_args: For ``AsyncEngineArgs``; wins over the defaults here.
         environment: ``VLLM_*`` variables, set before vllm is imported.
+        casual_words: The catalogue's, for the lever on them.
         metrics: Export the engine's own metrics through Ray (needs a Ray worker).
     """
 
@@ -42,15 +55,19 @@ class VllmEngine:
         engine_args: Mapping[str, Any],
         environment: Mapping[str, str],
         *,
+        casual_words: Sequence[str] = (),
         metrics: bool = False,
     ) -> None:
         self._model_path = model_path
         self._model_id = model_id
         self._engine_args = dict(engine_args)
         self._environment = {**_ENVIRONMENT, **environment}
+        self._casual_words = list(casual_words)
         self._metrics = metrics
         self._llm: AsyncLLM | None = None
         self._special_tokens: re.Pattern[str] | None = None
+        self._has_levers = False
+        self._encode: Callable[[str], list[int]] = lambda text: []
 
     async def start(self) -> None:
         """Loads the model; blocks this thread for as long as that takes (20-45 s on two cores)."""
@@ -60,9 +77,14 @@ class VllmEngine:
         # Ray sets it to the actor's num_cpus; vLLM binds and counts its threads itself.
         os.environ.pop("OMP_NUM_THREADS", None)
         from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        if current_platform.is_cpu():
+            # A seeded request whose prompt is read in two steps kills the engine there: vLLM 0.32 turns its generator
+            # back, and torch's CPU generators know no offset (gpu_model_runner.py, _bookkeeping_sync).
+            self._engine_args.setdefault("enable_chunked_prefill", False)
         stat_loggers: list[Any] = []
         if self._metrics:
             from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
@@ -70,18 +92,22 @@ class VllmEngine:
             stat_loggers = [RayPrometheusStatLogger]
         try:
             args = AsyncEngineArgs(model=self._model_path, served_model_name=[self._model_id], **self._engine_args)
+            # The usage context raises the default batch limits to those of a server (ray#55159).
+            context = UsageContext.OPENAI_API_SERVER
+            config = args.create_engine_config(context)
         except TypeError as error:
             raise ConfigurationError(
                 f"engine.vllm.engine_args: {error}; see AsyncEngineArgs of the pinned vLLM for what is allowed",
                 param="engine.vllm.engine_args",
             ) from error
+        self._has_levers = self._add_levers(config)
         with children_die_with_this_process():
-            # The usage context raises the default batch limits to those of a server (ray#55159).
-            self._llm = AsyncLLM.from_engine_args(
-                args, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=stat_loggers or None
-            )
+            self._llm = AsyncLLM.from_vllm_config(config, usage_context=context, stat_loggers=stat_loggers or None)
         specials = sorted(map(re.escape, self._llm.get_tokenizer().all_special_tokens), key=len, reverse=True)
         self._special_tokens = re.compile("|".join(specials)) if specials else None
+        tokenizer = self._llm.get_tokenizer()
+        # Words come again and again; encoding one costs 20 us.
+        self._encode = lru_cache(maxsize=50_000)(lambda text: tokenizer.encode(text, add_special_tokens=False))
 
     @property
     def info(self) -> EngineInfo:
@@ -107,7 +133,7 @@ class VllmEngine:
             )
             outputs = llm.generate(
                 prompt,
-                _sampling_params(job.sampling, job.grammar),
+                _sampling_params(job.sampling, job.grammar, self._lever_args(job.logits, prompt)),
                 f"{job.generation_id}-{job.attempt}",
             )
             # Closed here and now: left to the garbage collector, the engine would work on for nobody.
@@ -152,6 +178,42 @@ class VllmEngine:
             self._llm.shutdown()
             self._llm = None
 
+    def _add_levers(self, config: "VllmConfig") -> bool:
+        """Put the levers among the engine's logits processors, in the form that its model runner takes."""
+        from deployments.controls.logits.engine_tables import CONFIG_KEY
+
+        is_v2 = config.use_v2_model_runner
+        if config.speculative_config is not None and not is_v2:
+            logger.warning("speculative decoding on the V1 runner takes no logits processors: phrases alone steer")
+            return False
+        processors = list(config.model_config.logits_processors or ())
+        config.model_config.logits_processors = [*processors, _LEVERS_V2 if is_v2 else _LEVERS_V1]
+        if not isinstance(config.additional_config, dict):
+            raise ConfigurationError(
+                "engine.vllm.engine_args.additional_config: must be a mapping, since the levers add a key to it",
+                param="engine.vllm.engine_args",
+            )
+        config.additional_config = {**config.additional_config, CONFIG_KEY: {"casual_words": self._casual_words}}
+        return True
+
+    def _lever_args(self, plan: LogitsPlan | None, prompt: Mapping[str, Any]) -> dict[str, Any] | None:
+        from deployments.controls.logits.plan_args import to_extra_args
+
+        if plan is None or not self._has_levers:
+            return None
+        if plan.target_tokens is not None:
+            # Near the end of the context, an answer that ends in time is better than one that is cut.
+            room = self._started.model_config.max_model_len - len(prompt.get("prompt_token_ids", ()))
+            plan = replace(plan, target_tokens=max(1, min(plan.target_tokens, room - _LANDING_TOKENS)))
+        return to_extra_args(plan, self._spared_ids(plan.spared_text))
+
+    def _spared_ids(self, text: str) -> list[int]:
+        """Tokens that begin the words of a text, as they stand after a space."""
+        if not text:
+            return []
+        words = sorted(set(re.findall(r"[^\W\d_]{4,}", text)))
+        return sorted({ids[0] for word in words[:_SPARED_WORDS] if (ids := self._encode(" " + word))})
+
     @property
     def _started(self) -> "AsyncLLM":
         if self._llm is None:
@@ -165,7 +227,9 @@ class VllmEngine:
         return self._special_tokens.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
 
 
-def _sampling_params(sampling: Sampling, grammar: Mapping[str, Any] | None) -> "SamplingParams":
+def _sampling_params(
+    sampling: Sampling, grammar: Mapping[str, Any] | None, lever_args: dict[str, Any] | None
+) -> "SamplingParams":
     from vllm.sampling_params import (
         RepetitionDetectionParams,
         RequestOutputKind,
@@ -194,6 +258,7 @@ def _sampling_params(sampling: Sampling, grammar: Mapping[str, Any] | None) -> "
         # Stops a looping answer instead of paying for it up to max_tokens; who ignores the end wants every token.
         repetition_detection=None if sampling.ignore_eos else RepetitionDetectionParams(**_LOOP),
         output_kind=RequestOutputKind.DELTA,
+        extra_args=lever_args,
     )
 
 

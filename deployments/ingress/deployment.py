@@ -10,7 +10,9 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from deployments.controls.catalogue import load_catalogue
+from deployments.controls.calibration import Calibration, load_calibration
+from deployments.controls.catalogue import Catalogue, load_catalogue
+from deployments.controls.yardsticks import warm_up
 from deployments.feedback.contracts import load_contracts
 from deployments.feedback.tokens import SigningKey, load_or_create_key
 from deployments.ingress.auth import KeyRing
@@ -52,12 +54,15 @@ class Ingress:
         self._stages = HandleStages(generator, validator, formatter, feedback_log, self._args.feedback_texts)
         self._contracts = load_contracts(project_path(self._args.metrics_file))
         self._token_key = _token_key(self._args)
+        warm_up()
+        catalogue = load_catalogue(project_path(self._args.controls_file))
         self._facts = ServiceFacts(
-            catalogue=load_catalogue(project_path(self._args.controls_file)),
+            catalogue=catalogue,
             policy=read_policy(self._args, None),
             tunables=IngressTunables(),
             capabilities=frozenset(self._args.model.capabilities),
             salt_key=self._token_key.secret if self._args.isolate_tenants else None,
+            calibration=_calibration(self._args, catalogue),
         )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -127,6 +132,12 @@ def _token_key(args: AppArgs) -> SigningKey:
     if not path.exists():
         raise ConfigurationError(f"token_key_file {path} does not exist; put the same 32 random bytes on every node")
     return load_or_create_key(path)
+
+
+def _calibration(args: AppArgs, catalogue: Catalogue) -> Calibration | None:
+    if args.calibration_file is None:
+        return None
+    return load_calibration(project_path(args.calibration_file), model=args.model.id, catalogue=catalogue)
 
 
 def _log_with_serve() -> None:

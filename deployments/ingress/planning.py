@@ -8,10 +8,12 @@ from typing import Any
 
 import orjson
 
+from deployments.controls.calibration import Calibration
 from deployments.controls.catalogue import Catalogue
 from deployments.controls.compiler import CallerSampling, CompiledControls, compile_controls
 from deployments.controls.request import ControlsRequest, resolve
 from deployments.controls.schema_guard import check_schema
+from deployments.formatter.contractions import expand
 from deployments.ingress.openai_schema import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from deployments.ingress.records import describe_request
 from deployments.validator.policy import QualityPolicy
@@ -42,6 +44,8 @@ class ServiceFacts:
     capabilities: frozenset[str]
     salt_key: bytes | None
     """Keys the tenants' prefix-cache salts; None: one cache for all."""
+    calibration: Calibration | None = None
+    """What was measured on the model that is served; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Planned:
 
     compiled: CompiledControls
     plans: tuple[Plan, ...]
+    previous_answer: str | None
+    """The assistant's turn before the last user turn: what this answer differs from. None: the conversation begins."""
 
     @property
     def controls_hash(self) -> str:
@@ -105,6 +111,8 @@ def plan_request(
         "source_id": source_id,
         **describe_request(messages, compiled.receipt, compiled.answer_format, compiled.language),
     }
+    fixed_texts = (facts.policy.fallback_text, facts.policy.refusal_text)
+    fallback_text, refusal_text = map(expand, fixed_texts) if compiled.expand_contractions else fixed_texts
     deadline = now + timeout_s
     reserve = min(facts.tunables.delivery_reserve_s, timeout_s / 2)
     plans = tuple(
@@ -115,6 +123,7 @@ def plan_request(
                 messages=compiled.messages,
                 sampling=_choice_sampling(compiled, index, facts),
                 grammar=compiled.grammar,
+                logits=compiled.logits,
                 cache_salt=_cache_salt(facts.salt_key, caller.tenant),
             ),
             context=context,
@@ -125,13 +134,20 @@ def plan_request(
             # A second attempt takes about as long as the first; past the middle it would not be done in time.
             regenerate_before=now + (timeout_s - reserve) / 2,
             regenerate_until=deadline - reserve,
-            fallback_text=facts.policy.fallback_text,
-            refusal_text=facts.policy.refusal_text,
+            fallback_text=fallback_text,
+            refusal_text=refusal_text,
+            expand_contractions=compiled.expand_contractions and compiled.answer_format != "json",
             record=_record(generation_id, index, request, caller, compiled, messages, engine) | described,
         )
         for index, generation_id in enumerate(generation_ids)
     )
-    return Planned(compiled, plans)
+    return Planned(compiled, plans, _previous_answer(messages))
+
+
+def _previous_answer(messages: tuple[Message, ...]) -> str | None:
+    roles = [message.role for message in messages]
+    before_question = len(roles) - 1 - roles[::-1].index("user")
+    return next((m.content for m in reversed(messages[:before_question]) if m.role == "assistant"), None)
 
 
 def compile_request(
@@ -167,7 +183,7 @@ def compile_request(
             param="min_tokens",
         )
     bias = _logit_bias(request)
-    resolved = resolve(facts.catalogue, controls, facts.capabilities)
+    resolved = resolve(facts.catalogue, controls, facts.capabilities, facts.calibration)
     compiled = compile_controls(
         resolved,
         facts.catalogue,

@@ -147,7 +147,7 @@ def _routes(
     async def controls(request: Request) -> Response:
         caller_of(request)
         facts = backend.facts()
-        return json_response(describe(facts.catalogue, facts.capabilities))
+        return json_response(describe(facts.catalogue, facts.capabilities, facts.calibration))
 
     @router.post("/v1/controls/preview")
     async def controls_preview(request: Request) -> Response:
@@ -159,7 +159,8 @@ def _routes(
             value = {"model": engine.model, "messages": [{"role": "user", "content": "…"}], **value}
         asked = parse(ChatRequest, value)
         turns = tuple(Turn(message.role, message.text) for message in asked.messages)
-        return json_response(preview(compile_request(asked, turns, backend.facts(), engine)))
+        facts = backend.facts()
+        return json_response(preview(compile_request(asked, turns, facts, engine), facts.calibration))
 
     @router.get("/health")
     async def health() -> Response:

@@ -5,12 +5,15 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from deployments.controls.measure import measure
+from deployments.controls.receipt import complete_receipt
 from deployments.feedback.tokens import SigningKey, TokenClaims, hash_rater, sign
+from deployments.formatter.contraction_stream import ContractionStream
+from deployments.formatter.contractions import expand
 from deployments.formatter.plain_stream import PlainStream
+from deployments.formatter.stream_chain import StreamChain
 from deployments.ingress.envelopes import (
     DONE,
     ChunkWriter,
@@ -26,10 +29,10 @@ from deployments.ingress.telemetry import RequestFacts, Telemetry
 from deployments.ingress.undelivered import AppendMany, UndeliveredMarks, WatchedStages
 from deployments.validator.guard import StreamGuard
 from deployments.validator.policy import decide_last_resort
-from graph.contracts import EngineInfo
+from graph.contracts import CheckContext, EngineInfo
 from graph.errors import Overloaded, RheostatError, as_rheostat_error
 from graph.ids import new_id
-from graph.lifecycle import RequestLife
+from graph.lifecycle import RequestLife, TextStream
 from graph.moves import Answer, End, Plan, Release
 from graph.pipeline import Clock, Stages, Timings, live
 from graph.quality import quality_of
@@ -98,7 +101,7 @@ class ChatService:
         """A whole chat completion; raises a RheostatError instead of a partial one."""
         with self._admit(request.choices):
             planned, engine = await self._plan(request, caller, timeout_s)
-            lives = [self._start(plan) for plan in planned.plans]
+            lives = self._start(planned)
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(self._finish(running)) for running in lives]
@@ -127,7 +130,7 @@ class ChatService:
         """
         with self._admit(request.choices):
             planned, engine = await self._plan(request, caller, timeout_s)
-            lives = [self._start(plan) for plan in planned.plans]
+            lives = self._start(planned)
             options = request.stream_options
             wants_usage = options is not None and options.include_usage
             continuous = options is not None and options.continuous_usage_stats
@@ -184,15 +187,25 @@ class ChatService:
         )
         return planned, engine
 
-    def _start(self, plan: Plan) -> _Running:
+    def _start(self, planned: Planned) -> list[_Running]:
+        """A life a choice."""
         policy = self._facts().policy
-        life = RequestLife(
-            plan,
-            lambda: StreamGuard(plan.context, policy),
-            PlainStream if _strips_marks(plan) else None,
-            lambda verdict: decide_last_resort(verdict, policy),
-        )
-        return _Running(plan, life, Timings(self._clock.now()), WatchedStages(self._stages))
+        context = _guarded_context(planned.plans[0])  # the choices share it
+        return [
+            _Running(
+                plan,
+                RequestLife(
+                    plan,
+                    lambda: StreamGuard(context, policy),
+                    _make_rendering(plan),
+                    lambda verdict: decide_last_resort(verdict, policy),
+                    expand,
+                ),
+                Timings(self._clock.now()),
+                WatchedStages(self._stages),
+            )
+            for plan in planned.plans
+        ]
 
     def _mark_undelivered(self, lives: list[_Running], caller: Caller) -> asyncio.Task[None] | None:
         recorded = [each.plan.job.generation_id for each in lives if each.stages.is_recorded]
@@ -271,7 +284,13 @@ class ChatService:
         return {
             "generation_id": generation_id,
             "engine": engine.engine,
-            "controls": {**planned.compiled.receipt, "measured": measure(answer.unrendered)},
+            "controls": complete_receipt(
+                planned.compiled.receipt,
+                answer.unrendered,
+                planned.previous_answer,
+                self._facts().calibration,
+                planned.compiled.language,
+            ),
             "quality": quality_of(answer),
             "feedback_token": sign(claims, self._token_key),
             "attempts": answer.attempts,
@@ -279,9 +298,29 @@ class ChatService:
         }
 
 
-def _strips_marks(plan: Plan) -> bool:
-    """Whether released text loses its Markdown marks on the way; in JSON, ``*`` and ``_`` are the answer's own."""
-    return plan.streaming and plan.rendering == "text" and plan.answer_format != "json"
+def _make_rendering(plan: Plan) -> Callable[[], TextStream] | None:
+    """What released text goes through on its way; None: nothing."""
+    steps: list[Callable[[], TextStream]] = []
+    if plan.streaming and plan.expand_contractions:
+        # Before the marks are taken out, which show what is code.
+        steps.append(ContractionStream)
+    if plan.streaming and plan.rendering == "text" and plan.answer_format != "json":
+        # In JSON, ``*`` and ``_`` are the answer's own.
+        steps.append(PlainStream)
+    return (lambda: StreamChain(*(step() for step in steps))) if steps else None
+
+
+def _guarded_context(plan: Plan) -> CheckContext:
+    """What the guard knows. It sees the answer with its contractions written out, so it has to know the prompts that
+    way too: a leak of "don't tell" would pass as "do not tell"."""
+    context = plan.context
+    if not plan.expand_contractions:
+        return context
+    return replace(
+        context,
+        system=f"{context.system}\n{expand(context.system)}",
+        prompt=f"{context.prompt}\n{expand(context.prompt)}",
+    )
 
 
 def _head(planned: Planned, engine: EngineInfo) -> CompletionHead:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.controls.compiler import CallerSampling, measure
+from deployments.controls.knobs import interpolate
 from deployments.controls.preview import preview
 from graph.contracts import Message, Sampling
 from graph.errors import InvalidRequest
@@ -76,10 +77,20 @@ def test_an_untouched_request_reaches_the_model_as_it_was_sent() -> None:
     assert compiled.sampling.max_tokens is None
 
 
+def creative_sampling(level: int) -> Sampling:
+    """What the shipped curves of creativity say at a level, and nothing else."""
+    curves = CATALOGUE.lp["creativity"].sampling.given
+    return Sampling(**{name: round(interpolate(curve, level), 4) for name, curve in curves.items()})
+
+
 def test_untouched_creativity_supplies_the_services_own_sampling() -> None:
-    assert make_compiled().sampling == Sampling(
-        temperature=0.5675, top_p=0.935, min_p=0.0755, presence_penalty=0.175, repetition_penalty=1.1
-    )
+    sampling = make_compiled().sampling
+    assert sampling == creative_sampling(CATALOGUE.lp["creativity"].default)
+    assert 0 < sampling.temperature < 1
+    assert sampling.min_p > 0
+    assert sampling.presence_penalty > 0
+    assert sampling.repetition_penalty > 1
+    assert sampling.top_p == 1.0
 
 
 def test_a_neutral_slider_set_to_its_default_is_still_asked_for() -> None:
@@ -135,9 +146,12 @@ def test_sources_stand_before_the_directive_and_the_receipt_repeats_only_their_i
     assert "Water is wet" not in json.dumps(compiled.receipt)
 
 
-def test_a_divergent_phrase_comes_only_above_75() -> None:
-    assert make_compiled({"creativity": 75}).directive is None
-    assert "divergent" in str(make_compiled({"creativity": 76}).directive)
+def test_creativity_is_numbers_only_and_asks_nothing_of_the_model() -> None:
+    for level in range(101):
+        compiled = make_compiled({"creativity": level})
+        assert compiled.directive is None
+        assert compiled.messages == CONVERSATION
+        assert compiled.logits is None
 
 
 def test_technicality_speaks_to_five_audiences() -> None:
@@ -171,22 +185,24 @@ def test_a_deeper_level_always_asks_for_more_words_and_tokens(level: int) -> Non
 def test_a_more_creative_level_is_never_colder_and_moves_without_a_jump(level: int) -> None:
     here, above = make_compiled({"creativity": level}).sampling, make_compiled({"creativity": level + 1}).sampling
     assert 0 <= above.temperature - here.temperature <= 0.011
-    assert 0 <= above.top_p - here.top_p <= 0.0011
     assert 0 <= here.min_p - above.min_p <= 0.0011
     assert 0 <= above.presence_penalty - here.presence_penalty <= 0.0051
 
 
 def test_creativity_at_its_ends_is_greedy_and_wild() -> None:
-    assert make_compiled({"creativity": 0}).sampling == Sampling(
-        temperature=0.0, top_p=0.9, min_p=0.1, repetition_penalty=1.1
-    )
-    wild = make_compiled({"creativity": 100}).sampling
-    assert (wild.temperature, wild.top_p, wild.min_p, wild.presence_penalty) == (1.25, 1.0, 0.03, 0.5)
+    greedy, wild = (make_compiled({"creativity": level}).sampling for level in (0, 100))
+    assert (greedy, wild) == (creative_sampling(0), creative_sampling(100))
+    assert (greedy.temperature, greedy.presence_penalty) == (0.0, 0.0)
+    assert wild.temperature > make_compiled().sampling.temperature
+    assert wild.presence_penalty > 0
+    assert wild.min_p <= greedy.min_p
 
 
 def test_token_limits_stand_around_the_target_length() -> None:
+    length = CATALOGUE.lp["depth"].length
+    assert length is not None
     sampling = make_compiled({"depth": 50}).sampling
-    target_tokens = 150 * 1.33
+    target_tokens = 150 * length.tokens_per_word
     assert sampling.min_tokens == int(0.6 * target_tokens)
     assert sampling.max_tokens == pytest.approx(1.6 * target_tokens + 32, abs=1)
 
@@ -213,7 +229,12 @@ def test_a_callers_parameter_wins_and_the_receipt_says_over_what() -> None:
     assert compiled.sampling.temperature == 0.1
     assert compiled.sampling.top_k == 5
     assert compiled.receipt["overrides"] == [
-        {"parameter": "temperature", "value": 0.1, "instead_of": 1.145, "knob": "creativity"}
+        {
+            "parameter": "temperature",
+            "value": 0.1,
+            "instead_of": creative_sampling(90).temperature,
+            "knob": "creativity",
+        }
     ]
 
 

@@ -1,6 +1,7 @@
 """The shapes an answer can leave in."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any, get_args
 
@@ -234,3 +235,33 @@ def test_html_drops_an_image_given_by_reference() -> None:
 
 def test_html_renders_tables() -> None:
     assert rendered("| a |\n|---|\n| 1 |", "html").startswith("<table>")
+
+
+@pytest.mark.parametrize(
+    ("rendering", "expected"),
+    [
+        ("text", "It is so: f('don't'), do not"),
+        ("markdown", "It is **so**: `f('don't')`, do not"),
+        ("html", "<p>It is <strong>so</strong>: <code>f('don't')</code>, do not</p>"),
+    ],
+)
+def test_contractions_are_written_out_when_the_job_says_so_but_not_in_code(rendering: Rendering, expected: str) -> None:
+    text = "It's **so**: `f('don't')`, don't"
+    job = FormatJob(text, "markdown", rendering, expand_contractions=True)
+    assert render(job) == expected
+    assert render(replace(job, expand_contractions=False)) == rendered(text, rendering)
+
+
+def test_in_an_envelope_the_contractions_of_text_and_blocks_are_written_out() -> None:
+    job = FormatJob("It's **so**.", "markdown", "json", expand_contractions=True)
+    envelope = json.loads(render(job))
+    assert envelope["text"] == "It is so."
+    assert envelope["blocks"] == [{"type": "paragraph", "text": "It is so."}]
+
+
+@pytest.mark.parametrize("rendering", get_args(Rendering))
+def test_an_answer_asked_for_as_json_keeps_its_contractions(rendering: Rendering) -> None:
+    job = FormatJob('{"a": "it\'s"}', "json", rendering, expand_contractions=True)
+    assert render(job) == render(replace(job, expand_contractions=False))
+    unparsable = FormatJob("it's", "json", rendering, expand_contractions=True)
+    assert "it's" in render(unparsable)

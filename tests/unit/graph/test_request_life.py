@@ -1,6 +1,6 @@
 """One request's life ends exactly once, whatever happens in whatever order."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import settings
@@ -264,6 +264,106 @@ def test_a_block_of_the_pools_counts_beside_an_earlier_redaction() -> None:
     answer = ending_of(run(life, token("a b", "stop"), block, Recorded())).answer
     assert answer is not None
     assert (answer.outcome, answer.finish_reason) == ("blocked", "content_filter")
+
+
+class Expanding:
+    """Holds one word back and writes don't out: the shape of the real stream."""
+
+    def __init__(self) -> None:
+        self.held = ""
+
+    def feed(self, text: str) -> str:
+        head, space, self.held = (self.held + text).rpartition(" ")
+        return written_out(head + space)
+
+    def flush(self) -> str:
+        return written_out(self.held)
+
+
+def written_out(text: str) -> str:
+    return text.replace("don't", "do not")
+
+
+def make_expanding_life(**changes: object) -> RequestLife:
+    plan = make_plan(expand_contractions=True, **changes)
+    return RequestLife(plan, WordGuard, Expanding if plan.streaming else None, expand=written_out)
+
+
+def test_the_formatter_is_told_to_write_contractions_out_and_what_it_made_is_recorded_and_measured() -> None:
+    commands = run(make_expanding_life(), token("I don't.", "stop"), GOOD, Formatted("I do not."), Recorded())
+    (job,) = [c.job for c in commands if isinstance(c, Format)]
+    assert (job.text, job.expand_contractions) == ("I don't.", True)
+    (row,) = [c.row for c in commands if isinstance(c, Record)]
+    answer = ending_of(commands).answer
+    assert answer is not None
+    assert row["answer"] == answer.text == answer.unrendered == "I do not."
+    assert answer.outcome == "pass"
+
+
+def test_a_stream_releases_records_and_measures_what_was_written_out() -> None:
+    deltas = [token("I do"), token("n't know, I "), token("don't", "stop")]
+    commands = run(make_expanding_life(streaming=True), *deltas, GOOD, Recorded())
+    assert [c.text for c in commands if isinstance(c, Release)] == ["I ", "do not know, I ", "do not"]
+    (row,) = [c.row for c in commands if isinstance(c, Record)]
+    answer = ending_of(commands).answer
+    assert answer is not None
+    assert row["answer"] == answer.text == answer.unrendered == "I do not know, I do not"
+    assert answer.outcome == "pass"
+
+
+def test_the_guard_sees_the_words_that_leave_and_the_pool_those_of_the_model() -> None:
+    @dataclass
+    class Leak(WordGuard):
+        def _let(self, text: str, rest: str) -> Let:
+            return super()._let(text.replace("do not", SECRET), rest)
+
+    plan = make_plan(expand_contractions=True, streaming=True)
+    streamed = run(RequestLife(plan, Leak, Expanding, expand=written_out), token("I don't ", "stop"), Recorded())
+    whole = RequestLife(replace(plan, streaming=False), Leak, expand=written_out)
+    formatted = run(whole, token("I don't ", "stop"), GOOD, Formatted("I do not "), Recorded())
+    for commands in (streamed, formatted):
+        answer = ending_of(commands).answer
+        assert answer is not None
+        assert answer.outcome == "blocked"
+        assert "do not" not in answer.text
+    assert [c.job.text for c in formatted if isinstance(c, Judge)] == ["I don't "]
+
+
+def test_a_second_attempt_is_written_out_from_its_own_beginning() -> None:
+    empty = Judged(Verdict("fallback", (soft("empty", "fallback"),), score=0.0))
+    life = make_expanding_life(streaming=True)
+    commands = run(life, token("", "stop"), empty, token("I don't", "stop"), GOOD, Recorded())
+    assert [c.text for c in commands if isinstance(c, Release)] == ["I do not"]
+
+
+def test_a_text_that_stands_in_for_a_streams_answer_is_written_out_too() -> None:
+    empty = Judged(Verdict("fallback", (soft("empty", "fallback"),), score=0.0))
+    life = make_expanding_life(streaming=True, fallback_text="I don't know.")
+    commands = run(life, token("", "stop"), empty, token("", "stop"), empty, Recorded())
+    assert [c.text for c in commands if isinstance(c, Release)] == ["I do not know."]
+    answer = ending_of(commands).answer
+    assert answer is not None
+    assert answer.text == answer.unrendered == "I do not know."
+
+
+def test_logprobs_of_written_out_text_are_the_models_own_tokens_and_come_together_at_the_end() -> None:
+    texts = ["I ", "don", "'t ", "know"]
+    deltas = [Delta(TokenDelta(text, 1, 7, logprobs=({"token": text},))) for text in texts]
+    last = Delta(TokenDelta(".", 1, 7, finish_reason="stop", logprobs=({"token": "."},)))
+    commands = run(make_expanding_life(streaming=True), *deltas, last)
+    *early, end = [c for c in commands if isinstance(c, Release)]
+    assert "".join(c.text for c in (*early, end)) == "I do not know."
+    assert not any(c.logprobs for c in early)
+    assert "".join(entry["token"] for entry in end.logprobs) == "I don't know."
+
+
+def test_without_the_plan_nothing_is_written_out() -> None:
+    life = RequestLife(make_plan(), WordGuard, expand=written_out)
+    commands = run(life, token("I don't.", "stop"), GOOD, Formatted("I don't."), Recorded())
+    answer = ending_of(commands).answer
+    assert answer is not None
+    assert answer.text == answer.unrendered == "I don't."
+    assert [c.job.expand_contractions for c in commands if isinstance(c, Format)] == [False]
 
 
 def test_after_the_end_nothing_is_said_any_more() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from deployments.controls.calibration import Calibration
 from deployments.controls.catalogue import load_catalogue
 from deployments.feedback.contracts import load_contracts
 from deployments.feedback.events import generation_row
@@ -41,7 +42,12 @@ class Service:
     """Stages, backend and telemetry at once: what Ray provides elsewhere."""
 
     def __init__(
-        self, log_dir: Path, simulated: Mapping[str, Any], tunables: Mapping[str, Any], texts: TextPolicy
+        self,
+        log_dir: Path,
+        simulated: Mapping[str, Any],
+        tunables: Mapping[str, Any],
+        texts: TextPolicy,
+        calibration: Calibration | None = None,
     ) -> None:
         self.engine = SimulatedEngine(SimulatedSettings.model_validate(dict(simulated)), model_id=MODEL)
         self.token_key = SigningKey("test", b"k" * 32)
@@ -63,6 +69,7 @@ class Service:
             tunables=IngressTunables(**tunables),
             capabilities=frozenset(),
             salt_key=None,
+            calibration=calibration,
         )
 
     # graph.pipeline.Stages
@@ -164,9 +171,10 @@ async def running(
     texts: TextPolicy = "keep",
     cors_origins: tuple[str, ...] = (),
     client_host: str = "127.0.0.1",
+    calibration: Calibration | None = None,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
     """A client of the service's real HTTP application, without a network."""
-    backend = Service(log_dir, simulated or {"first_token_s": 0, "token_s": 0}, tunables or {}, texts)
+    backend = Service(log_dir, simulated or {"first_token_s": 0, "token_s": 0}, tunables or {}, texts, calibration)
     await backend.engine.start()
     service = ChatService(
         backend,

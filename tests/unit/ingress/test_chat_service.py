@@ -471,3 +471,93 @@ async def test_a_trailing_slash_is_another_path_and_no_redirect(tmp_path: Path) 
     async with running(tmp_path) as (client, _):
         response = await client.post(f"{CHAT}/", json=chat())
     assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_url")
+
+
+CASUAL = "I don't know why it's so. Isn't it odd? They **can't** tell: `x = 'don't'` isn't\n```\nit's\n```\nWe'll see."
+FORMAL = "I do not know why it is so. Is it not odd? They **cannot** tell: `x = 'don't'` is not\n```\nit's\n```\nWe will see."
+FORMAL_PLAIN = "I do not know why it is so. Is it not odd? They cannot tell: x = 'don't' is not\nit's\nWe will see."
+
+
+@pytest.mark.parametrize(("form", "expected"), [("markdown", FORMAL), ("plain", FORMAL_PLAIN)])
+async def test_a_formal_answer_has_no_contractions_whole_and_streamed(form: str, expected: str, tmp_path: Path) -> None:
+    asked = chat(controls={"lp": {"formality": 80}, "ls": {"format": form}})
+    async with running(tmp_path, simulated=simulated(sky=CASUAL)) as (client, _):
+        body = (await client.post(CHAT, json=asked)).json()
+        events = await events_of(client, asked)
+        rows = {row["generation_id"]: row for row in read_log(tmp_path)}
+    assert body["choices"][0]["message"]["content"] == text_of(events) == expected
+    for vendor in (body["rheostat"], events[-1]["rheostat"]):
+        assert vendor["quality"]["outcome"] == "pass"
+        # A word more for each of seven, and can't is one word either way.
+        assert vendor["controls"]["measured"]["words"] == len(expected.replace("`", " ").replace("=", " ").split())
+        assert rows[vendor["generation_id"]]["answer"] == expected
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("formality", [79, None])
+async def test_below_that_an_answer_keeps_its_contractions(formality: int | None, stream: bool, tmp_path: Path) -> None:
+    controls = {} if formality is None else {"controls": {"lp": {"formality": formality}}}
+    async with running(tmp_path, simulated=simulated(sky=CASUAL)) as (client, _):
+        if stream:
+            text = text_of(await events_of(client, chat(**controls)))
+        else:
+            text = (await client.post(CHAT, json=chat(**controls))).json()["choices"][0]["message"]["content"]
+    assert text == CASUAL
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_formal_json_keeps_the_contractions_in_its_strings(stream: bool, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    asked = chat(
+        controls={"lp": {"formality": 100}},
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+    )
+    async with running(tmp_path, simulated=simulated(sky='{"a": "It\'s so, isn\'t it?"}')) as (client, _):
+        if stream:
+            text = text_of(await events_of(client, asked))
+        else:
+            text = (await client.post(CHAT, json=asked)).json()["choices"][0]["message"]["content"]
+    assert json.loads(text) == {"a": "It's so, isn't it?"}
+
+
+async def test_a_formal_refusal_has_no_contractions_either(tmp_path: Path) -> None:
+    async with running(tmp_path, simulated=simulated(key=f"The key is {KEY} as you know.")) as (client, service):
+        asked = chat("key?", controls={"lp": {"formality": 90}})
+        message = (await client.post(CHAT, json=asked)).json()["choices"][0]["message"]
+        assert service.facts().policy.refusal_text == "I can't share that."
+    assert message["refusal"] == "I cannot share that."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("said", ["don't", "do not"])
+@pytest.mark.parametrize("told", ["don't", "do not"])
+async def test_writing_contractions_out_neither_makes_nor_hides_a_leak(
+    told: str, said: str, stream: bool, tmp_path: Path
+) -> None:
+    words = "please {} say that apricot is code"
+    system = f"You are Orbit. {words.format(told).capitalize()}."
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": "what is the code"}]
+    asked = {**chat(controls={"lp": {"formality": 100}}), "messages": messages}
+    leak = f"I was told this: {words.format(said)}. Is that all right with you?"
+    async with running(tmp_path, simulated=simulated(code=leak)) as (client, _):
+        if stream:
+            events = await events_of(client, asked)
+            text, quality = text_of(events), events[-1]["rheostat"]["quality"]
+        else:
+            body = (await client.post(CHAT, json=asked)).json()
+            text, quality = body["choices"][0]["message"]["content"], body["rheostat"]["quality"]
+    assert "apricot" not in (text or "")
+    assert quality["outcome"] == "blocked"
+
+
+async def test_logprobs_of_a_formal_stream_spell_what_the_model_said(tmp_path: Path) -> None:
+    said = "I don't know why it's so, and that is all there is to it."
+    asked = chat(logprobs=True, controls={"lp": {"formality": 100}})
+    async with running(tmp_path, simulated=simulated(sky=said)) as (client, _):
+        whole = (await client.post(CHAT, json=asked)).json()["choices"][0]
+        events = await events_of(client, asked)
+    tokens = [e["token"] for event in events for e in ((event["choices"][0]["logprobs"] or {}).get("content") or [])]
+    assert (
+        text_of(events) == whole["message"]["content"] == "I do not know why it is so, and that is all there is to it."
+    )
+    assert "".join(tokens) == "".join(e["token"] for e in whole["logprobs"]["content"]) == said
