@@ -127,6 +127,36 @@ def test_a_deeper_answer_says_more(client: openai.OpenAI) -> None:
     assert words(70) > 2 * words(0)
 
 
+def test_a_formal_answer_has_no_contraction_whole_or_streamed(client: openai.OpenAI) -> None:
+    question = "Chat with me like a friend! Don't you think it's a great day? What's up?"
+    formal = {"controls": {"lp": {"formality": 100, "depth": 30}}}
+    whole = ask(client, question, seed=1, extra_body=formal)
+    chunks = list(ask(client, question, seed=1, stream=True, extra_body=formal))
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    for text in (whole.choices[0].message.content, streamed):
+        assert text
+        assert not re.search(r"\b(?:\w+n['’]t|\w+['’](?:re|ve|ll|m|d)|(?:it|that|what|he|she|let)['’]s)\b|!", text), (
+            text
+        )
+
+
+def test_the_receipt_measures_what_the_dials_did(client: openai.OpenAI) -> None:
+    lp = {"depth": 40, "technicality": 0, "formality": 0}
+    earlier = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello, I am an assistant. " * 5}]
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=[*earlier, {"role": "user", "content": "Why is the sky blue?"}],
+        seed=1,
+        extra_body={"controls": {"lp": lp}},
+    )
+    receipt = answer.model_extra["rheostat"]["controls"]["lp"]
+    for name, yardstick in (("depth", "words"), ("technicality", "cefr"), ("formality", "casual")):
+        assert receipt[name]["measured"]["yardstick"] == yardstick
+        assert receipt[name]["change"] is not None
+    assert 60 <= receipt["depth"]["measured"]["value"] <= 170
+    assert receipt["depth"]["fit"] is not None
+
+
 def test_vllms_own_benchmark_client_reads_a_stream_to_its_end(service: Launched) -> None:
     import aiohttp
     from vllm.benchmarks.lib.endpoint_request_func import RequestFuncInput, async_request_openai_chat_completions

@@ -1,0 +1,40 @@
+"""Three conversations of ten questions of our own, for the prefix cache. They ask about one thing from turn to turn."""
+
+CONVERSATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "What is bread made of?",
+        "What does yeast do in the dough?",
+        "Why must the dough rest?",
+        "How hot should the oven be?",
+        "How do I know that the bread is done?",
+        "Why does bread get a crust?",
+        "How long does bread stay fresh?",
+        "What can I do with old bread?",
+        "Can I freeze bread?",
+        "Which bread is easiest for a beginner?",
+    ),
+    (
+        "What is the moon made of?",
+        "Why does the moon change its shape?",
+        "How far away is the moon?",
+        "Why do we always see the same side of it?",
+        "What does the moon do to the sea?",
+        "Who was the first person to walk on the moon?",
+        "Is there water on the moon?",
+        "How was the moon formed?",
+        "Could people live on the moon?",
+        "Why is there no sound on the moon?",
+    ),
+    (
+        "What is a database?",
+        "How does a database find a row quickly?",
+        "What is a table in a database?",
+        "What is a transaction?",
+        "What happens to data when the power fails?",
+        "Why do people make backups of a database?",
+        "What is a query?",
+        "How can two programs use the same database?",
+        "How large can a database be?",
+        "What should I learn first about databases?",
+    ),
+)

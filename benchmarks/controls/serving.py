@@ -1,0 +1,51 @@
+"""The service that is measured: one that runs already, or one of our own on the real engine."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.service import running
+from graph.settings import AppArgs
+
+ANSWER_CODE = (
+    "deployments/controls/**/*.py",
+    "deployments/generator/**/*.py",
+    "deployments/formatter/*.py",
+    "graph/regeneration.py",
+    "configs/quality.yaml",
+)
+"""What an answer depends on besides the catalogue, which has a hash of its own. Other code may change between runs."""
+NOT_ANSWER_CODE = (
+    "deployments/controls/yardsticks.py",
+    "deployments/controls/calibration.py",
+    "deployments/controls/measure.py",
+    "deployments/controls/preview.py",
+    "deployments/controls/receipt.py",
+)
+"""They read answers and settings, and make none."""
+
+USER_CONFIG: Mapping[str, Mapping[str, Any]] = {
+    # A slow answer is measured like any other: nothing is refused or cut for being late.
+    "Ingress": {"max_inflight_choices": 256, "request_timeout_s": 900.0},
+}
+
+
+@contextlib.contextmanager
+def service_url(url: str | None, controls_file: Path | None = None) -> Iterator[str]:
+    """The address of a service that answers.
+
+    Args:
+        url: Of one that runs; None: start one, on the engine of ``configs/serve/cpu.yaml``, with a log of its own.
+        controls_file: Its catalogue, for one that is started; None: the one of this checkout.
+    """
+    if url is not None:
+        yield url
+        return
+    args: dict[str, Any] = {"engine": {"kind": "vllm"}}
+    if controls_file is not None:
+        args["controls_file"] = str(controls_file)
+    if "calibration_file" in AppArgs.model_fields:
+        args["calibration_file"] = None  # a calibration would hide the dials that are to be measured
+    with running(args, USER_CONFIG) as service:
+        yield service.url
