@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_builders import CALIBRATION, CATALOGUE, calibration_data, make_compiled
+from control_builders import CALIBRATION, CATALOGUE, CATALOGUE_FILE, calibration_data, make_compiled
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -245,3 +245,17 @@ def test_a_preview_promises_nothing_that_was_not_measured(compiled: Any) -> None
     body = preview(compiled, CALIBRATION)
     assert body["expected_words"] is None
     assert body["lp"]["depth"]["expected"] is None
+
+
+SHIPPED = sorted((CATALOGUE_FILE.parent / "calibration").glob("*.json"))
+
+
+def test_a_calibration_is_shipped() -> None:
+    assert SHIPPED
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_calibration_is_of_the_shipped_catalogue_and_its_dials_work(path: Path) -> None:
+    calibration = load_calibration(path, model=path.stem, catalogue=CATALOGUE)
+    assert set(calibration.knobs) == set(CATALOGUE.lp)
+    assert [name for name in calibration.knobs if not calibration.works(name)] == []
