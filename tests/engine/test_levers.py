@@ -206,7 +206,7 @@ async def test_a_ban_leaves_no_contraction_and_no_exclamation(engine: VllmEngine
 
 async def test_seeded_requests_over_the_token_budget_do_not_kill_the_engine(engine: VllmEngine) -> None:
     """vLLM 0.32 on CPUs dies when a seeded request's prompt is read in two steps; such prompts must not be split."""
-    job = GenerationJob("x", 0, (Message("user", "word " * 900),), Sampling(max_tokens=2, seed=1))
+    job = GenerationJob("x", 0, (Message("user", "word " * 900),), Sampling(max_tokens=2, seed=1, ignore_eos=True))
     jobs = [replace(job, generation_id=f"budget-{at}") for at in range(6)]
 
     async def run(each: GenerationJob) -> int:
