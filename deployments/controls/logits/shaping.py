@@ -31,7 +31,7 @@ of the design)."""
 RARITY_GAIN, RARITY_MOST, RARITY_PRIOR = 5.0, 2.0, 10.0
 """The rarity lever is a controller: its strength is 5 logits a Zipf unit for each unit that the answer's words so far
 miss the mean asked for, at most 2, as if 10 words had hit it before the first. A constant strength pushed subjects that
-are technical anyway too far and others not far enough (Spearman 0.82 against CEFR at the same relevance)."""
+are technical anyway too far and others not far enough (Spearman 0.79 against CEFR where it kept relevance)."""
 HELD = -1e9
 """Pressure that forbids the end."""
 HALF_SENTENCE = 10
