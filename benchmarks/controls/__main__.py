@@ -28,11 +28,12 @@ from benchmarks.controls.plan import Plan, quick_plan
 from benchmarks.controls.progress import showing
 from benchmarks.controls.prompts import choose_prompts
 from benchmarks.controls.recording import describe_plan, describe_service, earlier_figures, make_record, save_record
-from benchmarks.controls.running import Options, answer_code, measure, measure_ablations
+from benchmarks.controls.running import Options, answer_code, measure, measure_ablations, measure_repeatable
 from graph.settings import PROJECT_ROOT
 
 WORK_DIR = PROJECT_ROOT / "data" / "controls-bench"
-ABLATIONS = "ablations"
+REPEATABLE, ABLATIONS = "repeatable", "ablations"
+"""Parts on services of their own."""
 LONGEST_LIST = 10
 MEET = {True: "yes", False: "NO", None: "-"}
 
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         plan = Plan(choose_prompts(options.prompts), options.seeds, options.seed)
     run = Options(options.url, options.work, options.concurrency, answer_code(), options.any_code)
-    chosen = options.only or [*PARTS, *([ABLATIONS] if options.ablations else [])]
+    chosen = options.only or [*PARTS, REPEATABLE, *([ABLATIONS] if options.ablations else [])]
     try:
         record, failures = _run(plan, chosen, run, options)
     except httpx.ConnectError:
@@ -65,15 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(
     plan: Plan, chosen: Sequence[str], run: Options, options: argparse.Namespace
 ) -> tuple[dict[str, Any], list[str]]:
-    """All parts, then the ablations, which run on services of their own; files are written after each of the two."""
+    """All parts, then those on services of their own; files are written after each of these."""
     with showing(Console(stderr=True)) as meter:
-        measured = measure(plan, [name for name in chosen if name != ABLATIONS], run, meter)
-        record = _save(measured.facts, measured.figures, plan, run, options)
-        if ABLATIONS not in chosen:
-            return record, measured.failures
-        ablated = measure_ablations(plan, run, meter)
-    figures = {**measured.figures, ABLATIONS: ablated.figures}
-    return _save(measured.facts, figures, plan, run, options), measured.failures + ablated.failures
+        # Always, if only for the facts of the service as it is, which the record tells.
+        measured = measure(plan, [name for name in chosen if name in PARTS], run, meter)
+        figures, failures = dict(measured.figures), list(measured.failures)
+        record = _save(measured.facts, figures, plan, run, options)
+        for name, measure_more in ((REPEATABLE, measure_repeatable), (ABLATIONS, measure_ablations)):
+            if name in chosen:
+                more = measure_more(plan, run, meter)
+                figures[name] = more.figures
+                failures += more.failures
+                record = _save(measured.facts, figures, plan, run, options)
+    return record, failures
 
 
 def _save(
@@ -88,7 +93,7 @@ def _save(
         shutil.copyfile(options.json, kept)
         what = ", ".join(differs)
         print(f"{options.json} is of another {what} and begins anew; the old one is {kept}", file=sys.stderr)
-    record = make_record(service, planned, {**earlier, **figures}, [*PARTS, ABLATIONS])
+    record = make_record(service, planned, {**earlier, **figures}, [*PARTS, REPEATABLE, ABLATIONS])
     if options.json:
         configuration = {name: getattr(options, name) for name in ("prompts", "seeds", "seed", "quick", "concurrency")}
         save_record(options.json, record, configuration)
@@ -117,7 +122,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write figures, versions and machine here")
     parser.add_argument("--page", type=Path, help="write the page here, from --json, with pictures beside it")
     parser.add_argument("--work", type=Path, default=WORK_DIR, help="where answers are kept (default: %(default)s)")
-    parser.add_argument("--only", type=_parts, help=f"some of: {','.join([*PARTS, ABLATIONS])}")
+    parser.add_argument("--only", type=_parts, help=f"some of: {','.join([*PARTS, REPEATABLE, ABLATIONS])}")
     parser.add_argument("--ablations", action="store_true", help="and the sweeps without levers, on own services")
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
@@ -134,7 +139,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parts(text: str) -> list[str]:
-    known = [*PARTS, ABLATIONS]
+    known = [*PARTS, REPEATABLE, ABLATIONS]
     names = text.split(",")
     for name in names:
         if name not in known:

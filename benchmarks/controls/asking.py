@@ -182,12 +182,12 @@ class Asker:
             self.store.put(key, asdict(answer))
         return answer
 
-    async def ask_all(self, bodies: Sequence[Body]) -> list[Answer | None]:
+    async def ask_all(self, bodies: Sequence[Body], *, remember: bool = True) -> list[Answer | None]:
         """The answers in the order of ``bodies``. Asked in a mixed order, so that long answers do not come at once."""
         answers: dict[int, Answer | None] = {}
 
         async def one(index: int) -> None:
-            answers[index] = await self.ask(bodies[index])
+            answers[index] = await self.ask(bodies[index], remember=remember)
 
         order = sorted(range(len(bodies)), key=lambda index: self.key(bodies[index]))
         async with asyncio.TaskGroup() as group:

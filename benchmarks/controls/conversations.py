@@ -1,4 +1,4 @@
-"""Three conversations of ten questions of our own, for the prefix cache. They ask about one thing from turn to turn."""
+"""Six conversations of ten questions of our own, for the prefix cache. They ask about one thing from turn to turn."""
 
 CONVERSATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -36,5 +36,41 @@ CONVERSATIONS: tuple[tuple[str, ...], ...] = (
         "How can two programs use the same database?",
         "How large can a database be?",
         "What should I learn first about databases?",
+    ),
+    (
+        "What does a gardener do in spring?",
+        "Which vegetables are easy to grow?",
+        "How much water do vegetables need?",
+        "What makes good soil?",
+        "How do I make compost?",
+        "Which insects help a garden?",
+        "What can I do against weeds?",
+        "When are tomatoes ripe?",
+        "How do I keep plants alive in winter?",
+        "Which tools does a beginner need?",
+    ),
+    (
+        "What does the heart do?",
+        "How does blood move through the body?",
+        "Why does the heart beat faster when I run?",
+        "What is blood made of?",
+        "What does high blood pressure mean?",
+        "Which food is good for the heart?",
+        "How much should I move every day?",
+        "Why is smoking bad for the heart?",
+        "What does a doctor hear with a stethoscope?",
+        "How can I find out how healthy my heart is?",
+    ),
+    (
+        "Why do people live in cities?",
+        "How does a city get its water?",
+        "Why are there traffic jams?",
+        "What makes a bus network good?",
+        "Why do cities plant trees?",
+        "What happens to the waste of a city?",
+        "How can a city become quieter?",
+        "Why are houses in a city expensive?",
+        "What does a mayor do?",
+        "How could cities look in fifty years?",
     ),
 )

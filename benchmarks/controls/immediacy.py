@@ -5,8 +5,10 @@ answer in between. A pair has moved right when the second answer's yardstick lie
 the dial was turned to. A second figure compares with what the second turn says when the dial was left where it was:
 the follow-up is another question, and that alone moves a yardstick. A tie counts as not moved.
 
-Creativity's yardstick takes several answers: every turn is asked with five seeds, and the first of the first turn's
+Creativity's yardsticks take several answers: every turn is asked with five seeds, and the first of the first turn's
 answers is the history of all second ones, so that they differ by the dial and not by what went before.
+
+Every yardstick of a slider is told; ``JUDGED_BY`` names the one that the target is about.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +17,16 @@ from typing import Any
 
 from benchmarks.controls.asking import Answer, Asker
 from benchmarks.controls.embeddings import Embedder
-from benchmarks.controls.figures import Interval, variety, wilson
+from benchmarks.controls.figures import Interval, distinct_2, variety, wilson
 from benchmarks.controls.plan import Plan, derive_seed, fixed_levels, turns
 from benchmarks.controls.prompts import Prompt
-from benchmarks.controls.samples import MEASURES, measure_text
+from benchmarks.controls.samples import CURVES, MEASURES, measure_text
 
 MOVES = ((10, 50), (50, 10), (30, 70), (70, 30), (50, 90), (90, 50))
 """Of 40, over the whole dial and both ways; prompts take turns with them."""
+JUDGED_BY: Mapping[str, str] = {**{knob: name for knob, (name, _) in MEASURES.items()}, "creativity": "distinct_2"}
+"""Each slider's yardstick here. Creativity's is distinct-2, for the mean cosine depends more on what is asked than on
+the dial, and two turns ask two questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +40,24 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A conversation that was held: the texts of each turn, one a seed, without those that did not come."""
+
+    pair: Pair
+    first: Sequence[str] = ()
+    second: Sequence[str] = ()
+    unmoved: Sequence[str] = ()
+    """Of the second turn with the dial left where it was."""
+
+
+@dataclass(frozen=True, slots=True)
 class Turned:
-    """What the yardstick said; None where it could say nothing of an answer, or no answer came."""
+    """What a yardstick said of each turn; None where it could say nothing."""
 
     pair: Pair
     first: float | None
     second: float | None
     unmoved: float | None
-    """Of the second turn with the dial left where it was."""
 
 
 def make_pairs(knob: str, plan: Plan) -> list[Pair]:
@@ -55,23 +70,30 @@ def answers_needed(pairs: Sequence[Pair], plan: Plan) -> int:
     return sum(3 * _answers_a_turn(pair, plan) for pair in pairs)
 
 
-async def turn(asker: Asker, embedder: Embedder, pair: Pair, plan: Plan) -> Turned:
+async def hold(asker: Asker, pair: Pair, plan: Plan) -> Held:
     """Holds one conversation, and its second turn once more with the dial left alone."""
     low, high = pair.move
     question, follow_up = pair.prompt.question, pair.prompt.follow_up
     first = await _ask(asker, pair, low, turns(question), plan)
     history = next((answer for answer in first if answer is not None), None)
     if history is None:
-        return Turned(pair, None, None, None)
+        return Held(pair)
     conversation = turns(question, history.text, follow_up)
     second = await _ask(asker, pair, high, conversation, plan)
     unmoved = await _ask(asker, pair, low, conversation, plan)
-    measured = [_measure(pair.knob, answers, embedder) for answers in (first, second, unmoved)]
-    return Turned(pair, *measured)
+    return Held(pair, _texts(first), _texts(second), _texts(unmoved))
 
 
-def immediacy_figures(turned: Sequence[Turned]) -> dict[str, Any]:
-    """Shares of pairs that moved right, with Wilson's intervals: over all, by move, and against the dial left alone."""
+def immediacy_figures(knob: str, held: Sequence[Held], embedder: Embedder) -> dict[str, Any]:
+    """Shares of pairs that moved right by the slider's yardstick, with its other yardsticks beside it."""
+    by_yardstick = {name: _yardstick_figures([_read(name, each, embedder) for each in held]) for name in CURVES[knob]}
+    judged = JUDGED_BY[knob]
+    others = {name: figures for name, figures in by_yardstick.items() if name != judged}
+    return {"yardstick": judged, **by_yardstick[judged], "beside": others}
+
+
+def _yardstick_figures(turned: Sequence[Turned]) -> dict[str, Any]:
+    """Shares with Wilson's intervals: over all, by move and kind, and against the dial left alone."""
     whole = [each for each in turned if each.first is not None and each.second is not None]
     against = [each for each in whole if each.unmoved is not None]
     return {
@@ -114,7 +136,7 @@ def _answers_a_turn(pair: Pair, plan: Plan) -> int:
 async def _ask(
     asker: Asker, pair: Pair, level: int, messages: Sequence[Mapping[str, str]], plan: Plan
 ) -> list[Answer | None]:
-    """The answers of one turn, one a seed."""
+    """The answers of one turn, one a seed, None where none came."""
     name = f"immediacy {pair.knob} {len(messages)}"
     return await asker.ask_all(
         [
@@ -128,9 +150,23 @@ async def _ask(
     )
 
 
-def _measure(knob: str, answers: Sequence[Answer | None], embedder: Embedder) -> float | None:
-    yardstick = MEASURES[knob][0]
-    texts = [answer.text for answer in answers if answer is not None]
+def _texts(answers: Sequence[Answer | None]) -> list[str]:
+    return [answer.text for answer in answers if answer is not None]
+
+
+def _read(yardstick: str, held: Held, embedder: Embedder) -> Turned:
+    """What a yardstick says of a conversation."""
+    return Turned(
+        held.pair,
+        _measure(yardstick, held.first, embedder),
+        _measure(yardstick, held.second, embedder),
+        _measure(yardstick, held.unmoved, embedder),
+    )
+
+
+def _measure(yardstick: str, texts: Sequence[str], embedder: Embedder) -> float | None:
     if yardstick == "variety":
         return variety(embedder.embed(texts)) if len(texts) > 1 else None
+    if yardstick == "distinct_2":
+        return distinct_2(texts) if len(texts) > 1 else None
     return measure_text(texts[0]).get(yardstick) if texts else None

@@ -13,7 +13,7 @@ from benchmarks.controls.conversations import CONVERSATIONS
 from benchmarks.controls.crosstalk import crosstalk
 from benchmarks.controls.embeddings import Embedder
 from benchmarks.controls.figures import Point
-from benchmarks.controls.immediacy import answers_needed, immediacy_figures, make_pairs, turn
+from benchmarks.controls.immediacy import answers_needed, hold, immediacy_figures, make_pairs
 from benchmarks.controls.plan import SLIDERS, Ask, Plan, bodies, formal_asks, sweep, usual_asks
 from benchmarks.controls.prefix import ARMS, hold_all, prefix_figures, requests_needed
 from benchmarks.controls.samples import YARDSTICKS, Sample, make_samples, points_by_prompt, variety_by_prompt
@@ -105,8 +105,8 @@ async def _immediacy(bench: Bench) -> Figures:
     for knob in SLIDERS:
         pairs = make_pairs(knob, bench.plan)
         bench.start(f"immediacy, {knob}", answers_needed(pairs, bench.plan))
-        held = [turn(bench.asker, bench.embedder, pair, bench.plan) for pair in pairs]
-        figures[knob] = immediacy_figures(await asyncio.gather(*held))
+        held = await asyncio.gather(*(hold(bench.asker, pair, bench.plan) for pair in pairs))
+        figures[knob] = immediacy_figures(knob, held, bench.embedder)
     return {"sliders": figures}
 
 

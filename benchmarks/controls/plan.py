@@ -85,8 +85,9 @@ def formal_asks(plan: Plan) -> list[Ask]:
 
 
 def usual_asks(plan: Plan) -> list[Ask]:
-    """Creativity where an untouched request has it, one seed a prompt: what its relevance is compared with."""
-    return [_ask("creativity", FIXED["creativity"], prompt, 0, plan) for prompt in plan.prompts]
+    """Creativity where an untouched request has it: what the relevance of its levels is compared with."""
+    seeds = range(plan.seeds_of("creativity"))
+    return [_ask("creativity", FIXED["creativity"], prompt, index, plan) for prompt in plan.prompts for index in seeds]
 
 
 def _ask(knob: str, level: int, prompt: Prompt, seed_index: int, plan: Plan) -> Ask:

@@ -48,8 +48,8 @@ MAX_TOKENS = 110
 """Of an answer in the arms without dials."""
 LENGTH_TOKENS = 4
 """Of an answer that is asked for its prompt's length alone; an empty one would be tried again."""
-AT_ONCE = 2
-"""Conversations. Many at once would push each other out of the cache, which is another question."""
+AT_ONCE = 6
+"""Conversations, which take some 6,000 tokens of a cache of 46,000; more would push each other out of it."""
 
 
 @dataclass(frozen=True, slots=True)

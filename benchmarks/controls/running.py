@@ -3,18 +3,19 @@
 import asyncio
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.controls.ablations import ARMS, Arm, ablation_plan, summarise, write_stripped
+from benchmarks.controls.ablations import ARMS, ablation_plan, summarise, write_stripped
 from benchmarks.controls.asking import Asker, Facts, Store, connect, read_facts
 from benchmarks.controls.code_version import code_version
 from benchmarks.controls.embeddings import Embedder
 from benchmarks.controls.parts import PARTS, Bench
 from benchmarks.controls.plan import Plan
 from benchmarks.controls.progress import Meter
+from benchmarks.controls.repeatable import DTYPES, ask_again, engine_args, repeated_asks
 from benchmarks.controls.serving import ANSWER_CODE, NOT_ANSWER_CODE, service_url
 from graph.settings import PROJECT_ROOT
 
@@ -57,9 +58,26 @@ def measure(plan: Plan, parts: Sequence[str], options: Options, meter: Meter) ->
         httpx.ConnectError: There is none at ``options.url``.
     """
     embedder = _embedder(options)
-    measured = _on_service(options.url, None, plan, parts, options, meter, embedder)
+    measured = _on_service(options.url, {}, "", options, meter, lambda bench: _parts(bench, parts), plan, embedder)
     embedder.save()
     return measured
+
+
+def measure_repeatable(plan: Plan, options: Options, meter: Meter) -> Measured:
+    """Level 0 of creativity once more, on a service a number format."""
+
+    async def again(bench: Bench) -> dict[str, Any]:
+        bench.start("the same again", len(repeated_asks(plan)))
+        return await ask_again(bench.asker, plan)
+
+    figures: dict[str, Any] = {}
+    failures: list[str] = []
+    embedder = _embedder(options)
+    for dtype in DTYPES:
+        measured = _on_service(None, engine_args(dtype), f"{dtype}: ", options, meter, again, plan, embedder)
+        figures[dtype] = measured.figures
+        failures += measured.failures
+    return Measured(measured.facts, figures, failures)
 
 
 def measure_ablations(plan: Plan, options: Options, meter: Meter) -> Measured:
@@ -69,8 +87,13 @@ def measure_ablations(plan: Plan, options: Options, meter: Meter) -> Measured:
     failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="rheostat-ablations-") as folder:
         for arm in ARMS:
-            catalogue = write_stripped(CATALOGUE, arm, Path(folder))
-            measured = _on_service(None, catalogue, ablation_plan(plan), arm.knobs, options, meter, embedder, arm)
+            changes = {"controls_file": str(write_stripped(CATALOGUE, arm, Path(folder)))}
+
+            def sweeps(bench: Bench, knobs: Sequence[str] = arm.knobs) -> Awaitable[dict[str, Any]]:
+                return _parts(bench, knobs)
+
+            of_arm = ablation_plan(plan)
+            measured = _on_service(None, changes, f"{arm.name}: ", options, meter, sweeps, of_arm, embedder)
             figures[arm.name] = {knob: summarise(knob, measured.figures[knob]) for knob in arm.knobs}
             failures += measured.failures
             embedder.save()
@@ -81,27 +104,37 @@ def _embedder(options: Options) -> Embedder:
     return Embedder(options.work / "embeddings.npz")
 
 
+async def _parts(bench: Bench, parts: Sequence[str]) -> dict[str, Any]:
+    return {name: await PARTS[name](bench) for name in parts}
+
+
 def _on_service(
     url: str | None,
-    controls_file: Path | None,
-    plan: Plan,
-    parts: Sequence[str],
+    changes: Mapping[str, Any],
+    prefix: str,
     options: Options,
     meter: Meter,
+    ask: Callable[[Bench], Awaitable[dict[str, Any]]],
+    plan: Plan,
     embedder: Embedder,
-    arm: Arm | None = None,
 ) -> Measured:
-    prefix = f"{arm.name}: " if arm else ""
+    """Carries ``ask`` out on the service at ``url``, or on one of our own with ``changes`` to its arguments."""
     if url is None:
         meter.start(f"{prefix}starting the service", 1)
-    with service_url(url, controls_file) as at:
+    with service_url(url, changes) as at:
         if url is None:
             meter.tell(0)
-        return asyncio.run(_ask_parts(at, plan, parts, options, meter, embedder, prefix))
+        return asyncio.run(_ask(at, prefix, options, meter, ask, plan, embedder))
 
 
-async def _ask_parts(
-    url: str, plan: Plan, parts: Sequence[str], options: Options, meter: Meter, embedder: Embedder, prefix: str
+async def _ask(
+    url: str,
+    prefix: str,
+    options: Options,
+    meter: Meter,
+    ask: Callable[[Bench], Awaitable[dict[str, Any]]],
+    plan: Plan,
+    embedder: Embedder,
 ) -> Measured:
     async with connect(url, options.concurrency) as client:
         facts = await read_facts(client)
@@ -109,5 +142,4 @@ async def _ask_parts(
         store = Store(options.work / f"{name}.jsonl", options.code, options.any_code)
         asker = Asker(client, facts, store, options.concurrency, meter.tell)
         bench = Bench(asker, plan, embedder, lambda what, total: meter.start(prefix + what, total))
-        figures = {name: await PARTS[name](bench) for name in parts}
-    return Measured(facts, figures, asker.failures)
+        return Measured(facts, await ask(bench), asker.failures)

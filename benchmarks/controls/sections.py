@@ -124,12 +124,14 @@ def immediacy(figures: Figures, pictures: Sequence[str]) -> str:
     rows = [
         (
             name,
-            knob["pairs"],
-            share_with_interval(knob["moved_right"]),
-            knob["tied"],
-            share_with_interval(knob["against_unmoved"]),
+            _TITLES[yardstick],
+            one["pairs"],
+            share_with_interval(one["moved_right"]),
+            one["tied"],
+            share_with_interval(one["against_unmoved"]),
         )
         for name, knob in sliders.items()
+        for yardstick, one in ((knob["yardstick"], knob), *knob["beside"].items())
     ]
     moves = list(next(iter(sliders.values()))["by_move"])
     by_move = [(name, *(f"{knob['by_move'][move]['value']:.0%}" for move in moves)) for name, knob in sliders.items()]
@@ -137,9 +139,9 @@ def immediacy(figures: Figures, pictures: Sequence[str]) -> str:
         "Two turns on one topic, the dial moved by 40 between them, the model's own first answer in the history. The "
         "second answer is compared with the first, and with what the second turn says when the dial is left alone: "
         "another question moves a yardstick by itself. A tie counts as not moved. Creativity is told from five answers "
-        "a turn."
+        "a turn. The first yardstick of a slider is the one that its target is about."
     )
-    head = ("slider", "pairs", "moved the right way", "tied", "against a dial left alone")
+    head = ("slider", "yardstick", "pairs", "moved the right way", "tied", "against a dial left alone")
     return f"## Immediacy\n\n{told}\n\n{table(head, rows)}\n\n{table(('slider', *moves), by_move, numbers=True)}"
 
 
@@ -199,11 +201,26 @@ def _beside(one: Figures) -> str:
     return "; ".join(said)
 
 
+def repeatable(figures: Figures, pictures: Sequence[str]) -> str:
+    rows = [
+        (dtype, f"{same['identical']} of {same['prompts']}", same["answers"], f"{same['tokens_per_s']:.0f}")
+        for dtype, same in figures.items()
+    ]
+    told = (
+        "Creativity at 0, every prompt with every seed, all at once, on a service a number format (`dtype` in "
+        "`engine_args`). Greedy decoding is exact, an engine's rounding is not: it depends on what shares a batch, and "
+        "on how much of a prompt was cached. The finer format leaves no ties for it to turn."
+    )
+    head = ("dtype", "prompts with one text", "answers", "tokens/s")
+    return f"## Repeatable answers\n\n{told}\n\n{table(head, rows, numbers=True)}"
+
+
 SECTIONS: Mapping[str, Section] = {
     "forms": forms,
     "crosstalk": crosstalk,
     "immediacy": immediacy,
     "prefix": prefix,
+    "repeatable": repeatable,
     "ablations": ablations,
 }
 """After those of the sliders, in this order."""

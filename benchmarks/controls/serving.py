@@ -2,11 +2,9 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmarks.service import running
-from graph.settings import AppArgs
 
 ANSWER_CODE = (
     "deployments/controls/**/*.py",
@@ -14,6 +12,7 @@ ANSWER_CODE = (
     "deployments/formatter/*.py",
     "graph/regeneration.py",
     "configs/quality.yaml",
+    "configs/serve/cpu.yaml",
 )
 """What an answer depends on besides the catalogue, which has a hash of its own. Other code may change between runs."""
 NOT_ANSWER_CODE = (
@@ -32,20 +31,17 @@ USER_CONFIG: Mapping[str, Mapping[str, Any]] = {
 
 
 @contextlib.contextmanager
-def service_url(url: str | None, controls_file: Path | None = None) -> Iterator[str]:
+def service_url(url: str | None, changes: Mapping[str, Any] | None = None) -> Iterator[str]:
     """The address of a service that answers.
 
     Args:
         url: Of one that runs; None: start one, on the engine of ``configs/serve/cpu.yaml``, with a log of its own.
-        controls_file: Its catalogue, for one that is started; None: the one of this checkout.
+        changes: Over the application's arguments, key by key, for one that is started.
     """
     if url is not None:
         yield url
         return
-    args: dict[str, Any] = {"engine": {"kind": "vllm"}}
-    if controls_file is not None:
-        args["controls_file"] = str(controls_file)
-    if "calibration_file" in AppArgs.model_fields:
-        args["calibration_file"] = None  # a calibration would hide the dials that are to be measured
+    # A calibration would hide the dials that are to be measured.
+    args = {"engine": {"kind": "vllm"}, "calibration_file": None, **(changes or {})}
     with running(args, USER_CONFIG) as service:
         yield service.url

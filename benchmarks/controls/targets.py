@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from benchmarks.controls.plan import NO_CONTRACTIONS_FROM
 
 Figures = Mapping[str, Any]
 BLOCK_SLACK = 0.02
+"""A cache holds whole blocks of 32 tokens, so the shares of two conversations of about 900 differ by this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Target:
 
 
 def judge(figures: Figures) -> list[dict[str, Any]]:
-    """Every target of the parts that were measured, JSON-ready, in the issue's order."""
+    """Every target of the parts that were measured, JSON-ready."""
     found = [target for part, targets in _PARTS.items() if part in figures for target in targets(figures[part])]
     return [asdict(target) for target in _with_prompt_only(found, figures)]
 
@@ -55,9 +57,6 @@ def _creativity(figures: Figures) -> Iterator[Target]:
         rho = figures[name]["rho_of_means"]
         yield Target("creativity", f"level ρ, {title}", "≥ 0.95", f"{rho:.2f}", rho >= 0.95)
     yield _loss("creativity", figures)
-    same = figures["identical_at_0"]
-    text = f"{same['identical']} of {same['prompts']} prompts"
-    yield Target("creativity", "the same text on every seed at 0", "all", text, same["identical"] == same["prompts"])
 
 
 def _technicality(figures: Figures) -> Iterator[Target]:
@@ -103,10 +102,17 @@ def _prefix(figures: Figures) -> Iterator[Target]:
         yield Target("prefix cache", f"{name}, turn {figures['turns']}", "≥ 85%", _percent(share), met)
     measured = [share for share in moved.values() if share is not None]
     if measured and unmoved is not None:
-        text = f"{_percent(unmoved)} unmoved, {_percent(max(measured))} at most moved"
-        # A cache holds whole blocks, so two conversations of different length differ by a block's worth.
-        met = unmoved >= max(measured) - BLOCK_SLACK
+        mean = fmean(measured)
+        text = f"{_percent(unmoved)} unmoved, {_percent(mean)} moved, on average"
+        met = unmoved >= mean - BLOCK_SLACK
         yield Target("prefix cache", "not moving a dial is no worse", f"within {BLOCK_SLACK:.0%}", text, met)
+
+
+def _repeatable(figures: Figures) -> Iterator[Target]:
+    for dtype, same in figures.items():
+        text = f"{same['identical']} of {same['prompts']} prompts ({same['tokens_per_s']:.0f} tokens/s)"
+        what = f"the same text on every seed at 0, {dtype}"
+        yield Target("creativity", what, "all", text, same["identical"] == same["prompts"] > 0)
 
 
 _PARTS = {
@@ -118,6 +124,7 @@ _PARTS = {
     "crosstalk": _crosstalk,
     "immediacy": _immediacy,
     "prefix": _prefix,
+    "repeatable": _repeatable,
 }
 
 

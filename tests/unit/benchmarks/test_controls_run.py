@@ -9,21 +9,24 @@ import httpx
 import pytest
 
 from benchmarks.controls.ablations import ARMS, write_stripped
-from benchmarks.controls.asking import MAX_FAILURES, Asker, Facts, Store, TooManyFailures
+from benchmarks.controls.asking import MAX_FAILURES, Answer, Asker, Facts, Store, TooManyFailures
 from benchmarks.controls.calibration_file import make_calibration, save_calibration
 from benchmarks.controls.code_version import code_version
-from benchmarks.controls.immediacy import MOVES, make_pairs, moved_right
+from benchmarks.controls.embeddings import Embedder
+from benchmarks.controls.immediacy import MOVES, Held, immediacy_figures, make_pairs, moved_right
 from benchmarks.controls.page import compose
-from benchmarks.controls.plan import LEVELS, SLIDERS, Plan, quick_plan, sweep
+from benchmarks.controls.plan import LEVELS, SLIDERS, Plan, quick_plan, sweep, usual_asks
 from benchmarks.controls.plots import draw_all
 from benchmarks.controls.prefix import ARMS as PREFIX_ARMS
 from benchmarks.controls.prefix import prefix_figures
 from benchmarks.controls.prompts import all_prompts, choose_prompts
 from benchmarks.controls.recording import earlier_figures, make_record
+from benchmarks.controls.repeatable import DTYPES, engine_args, repeatable_figures, repeated_asks
 from benchmarks.controls.sliders import curve
 from deployments.controls.calibration import load_calibration
 from deployments.controls.catalogue import load_catalogue
 from graph.settings import PROJECT_ROOT
+from graph.strict_yaml import read_yaml
 
 FACTS = Facts("a-model", "vllm", "rheostat-0", "0" * 16, ())
 CATALOGUE = PROJECT_ROOT / "configs/controls.yaml"
@@ -186,6 +189,49 @@ def test_a_pair_moved_right_when_the_yardstick_went_where_the_dial_did(
     knob: str, move: tuple[int, int], before: float, after: float, right: bool
 ) -> None:
     assert moved_right(knob, move, before, after) is right
+
+
+def test_immediacy_counts_ties_as_not_moved_and_leaves_out_what_was_not_answered() -> None:
+    pairs = make_pairs("depth", Plan(choose_prompts(3), 1, 1))
+    assert [pair.move for pair in pairs] == [(10, 50), (50, 10), (30, 70)]
+    right = Held(pairs[0], ["one"], ["one two"], ["one two three"])
+    tied = Held(pairs[1], ["one"], ["one"], ["one two"])
+    unanswered = Held(pairs[2], ["one"])
+    found = immediacy_figures("depth", [right, tied, unanswered], Embedder())
+    assert (found["yardstick"], found["conversations"], found["pairs"], found["tied"]) == ("words", 3, 2, 1)
+    assert found["moved_right"]["value"] == 0.5
+    assert found["against_unmoved"]["value"] == 0.5  # the other one of the two
+
+
+def test_immediacy_tells_every_yardstick_of_a_slider() -> None:
+    texts = [f"Word {'really ' * number}stands here now." for number in range(8)]
+    held = [Held(pair, texts[:1], texts[-1:], texts[:1]) for pair in make_pairs("technicality", quick_plan(1))]
+    found = immediacy_figures("technicality", held, Embedder())
+    assert (found["yardstick"], list(found["beside"])) == ("cefr", ["fkgl"])
+
+
+def answer(text: str) -> Answer:
+    return Answer(text, "stop", 9, 10, 0, 1, "pass", (), None, None)
+
+
+def test_a_prompt_is_repeatable_when_all_its_answers_are_one_text() -> None:
+    asks = repeated_asks(Plan(choose_prompts(3), 1, 1, creativity_seeds=2))
+    assert [(ask.prompt.index, ask.level) for ask in asks] == [(0, 0), (0, 0), (1, 0), (1, 0), (2, 0), (2, 0)]
+    answers = [answer("A."), answer("A."), answer("B."), answer("C."), answer("D."), None]
+    found = repeatable_figures(asks, answers, 2.0)
+    # The last prompt has one answer, which is like itself: that says nothing.
+    assert found == {"prompts": 2, "identical": 1, "answers": 5, "tokens_per_s": 25.0}
+
+
+def test_the_first_format_is_the_one_that_is_served() -> None:
+    application = read_yaml(PROJECT_ROOT / "configs/serve/cpu.yaml").data["applications"][0]
+    assert application["args"]["engine"]["vllm"]["engine_args"]["dtype"] == DTYPES[0]
+    assert engine_args("float32")["engine"]["vllm"]["engine_args"] == {"dtype": "float32"}
+
+
+def test_the_reference_of_creativity_has_as_many_answers_as_a_level() -> None:
+    plan = Plan(choose_prompts(4), 3, 1)
+    assert len(usual_asks(plan)) == len([ask for ask in sweep("creativity", plan) if ask.level == 0])
 
 
 def test_every_arm_of_the_ablations_is_a_catalogue_and_the_last_is_the_whole_one(tmp_path: Path) -> None:
