@@ -213,12 +213,12 @@ BAD_LEVERS = [
     ((shipped_line("expand_contractions_from"),
       f"    length: {{words_at_0: 1, words_at_100: 2, tokens_per_word: 1}}\n{shipped_line('expand_contractions_from')}"),
      "lp.formality.length", "is already compiled by depth; one owner only."),
-    (('      creativity: "', '      creativty: "'), "lp.depth.moves_with.creativty",
+    (('creativity: "Longer', 'creativty: "Longer'), "lp.depth.moves_with.creativty",
      "is not another slider; known: creativity, technicality, formality. Did you mean 'creativity'?"),
-    (('      creativity: "', '      depth: "'), "lp.depth.moves_with.depth", "is not another slider; known: creativity,"),
-    (('      creativity: "', '      format: "'), "lp.depth.moves_with.format", "is not another slider"),
-    (('      technicality: "', '      Technicality: "'), "lp.formality.moves_with.Technicality", "got 'Technicality'"),
-    (set_to("creativity", '""'), "lp.depth.moves_with.creativity", "got ''"),
+    (('creativity: "Longer', 'depth: "Longer'), "lp.depth.moves_with.depth", "is not another slider; known: creativity,"),
+    (('creativity: "Longer', 'format: "Longer'), "lp.depth.moves_with.format", "is not another slider"),
+    (('technicality: "Formal', 'Technicality: "Formal'), "lp.formality.moves_with.Technicality", "got 'Technicality'"),
+    (('creativity: "Longer answers have more room to differ, and to repeat a pair of words."', 'creativity: ""'), "lp.depth.moves_with.creativity", "got ''"),
     (("casual_words: [hey, ", "casual_words: [hey, Gonna, "), "casual_words.1", "got 'Gonna'"),
     (("casual_words: [hey, ", "casual_words: [hey, you guys, "), "casual_words.1", "got 'you guys'"),
     (("casual_words: [hey, ", 'casual_words: [hey, "y\'all", '), "casual_words.1", 'got "y\'all"'),
@@ -321,12 +321,12 @@ def test_the_description_holds_enough_to_draw_every_knob() -> None:
         "default": 35,
         "low": "the same answer each time",
         "high": "unusual ideas",
-        "moves_with": {},
+        "moves_with": {"technicality": "Freer sampling makes longer sentences."},
         "calibration": None,
     }
     moves_with = {name: by_name[name]["moves_with"] for name in CATALOGUE.lp}
     assert moves_with == {name: slider.moves_with for name, slider in CATALOGUE.lp.items()}
-    assert list(moves_with["depth"]) == ["creativity"]
+    assert list(moves_with["depth"]) == ["creativity", "technicality"]
     assert "repeat a pair of words" in moves_with["depth"]["creativity"]
     assert not any("moves_with" in by_name[name] for name in CATALOGUE.ls)
     json.dumps(described)
