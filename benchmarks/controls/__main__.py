@@ -33,7 +33,9 @@ from graph.settings import PROJECT_ROOT
 
 WORK_DIR = PROJECT_ROOT / "data" / "controls-bench"
 REPEATABLE, ABLATIONS = "repeatable", "ablations"
-"""Parts on services of their own."""
+ON_OWN_SERVICES = {REPEATABLE: measure_repeatable, ABLATIONS: measure_ablations}
+"""Parts that start services with other arguments than the one that is measured."""
+ALL_PARTS = [*PARTS, *ON_OWN_SERVICES]
 LONGEST_LIST = 10
 MEET = {True: "yes", False: "NO", None: "-"}
 
@@ -45,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         plan = Plan(choose_prompts(options.prompts), options.seeds, options.seed)
     run = Options(options.url, options.work, options.concurrency, answer_code(), options.any_code)
-    chosen = options.only or [*PARTS, REPEATABLE, *([ABLATIONS] if options.ablations else [])]
+    chosen = options.only or [
+        *PARTS,
+        *([] if options.url else [REPEATABLE]),
+        *([ABLATIONS] if options.ablations else []),
+    ]
     try:
         record, failures = _run(plan, chosen, run, options)
     except httpx.ConnectError:
@@ -72,7 +78,7 @@ def _run(
         measured = measure(plan, [name for name in chosen if name in PARTS], run, meter)
         figures, failures = dict(measured.figures), list(measured.failures)
         record = _save(measured.facts, figures, plan, run, options)
-        for name, measure_more in ((REPEATABLE, measure_repeatable), (ABLATIONS, measure_ablations)):
+        for name, measure_more in ON_OWN_SERVICES.items():
             if name in chosen:
                 more = measure_more(plan, run, meter)
                 figures[name] = more.figures
@@ -93,7 +99,7 @@ def _save(
         shutil.copyfile(options.json, kept)
         what = ", ".join(differs)
         print(f"{options.json} is of another {what} and begins anew; the old one is {kept}", file=sys.stderr)
-    record = make_record(service, planned, {**earlier, **figures}, [*PARTS, REPEATABLE, ABLATIONS])
+    record = make_record(service, planned, {**earlier, **figures}, ALL_PARTS)
     if options.json:
         configuration = {name: getattr(options, name) for name in ("prompts", "seeds", "seed", "quick", "concurrency")}
         save_record(options.json, record, configuration)
@@ -122,7 +128,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write figures, versions and machine here")
     parser.add_argument("--page", type=Path, help="write the page here, from --json, with pictures beside it")
     parser.add_argument("--work", type=Path, default=WORK_DIR, help="where answers are kept (default: %(default)s)")
-    parser.add_argument("--only", type=_parts, help=f"some of: {','.join([*PARTS, REPEATABLE, ABLATIONS])}")
+    parser.add_argument("--only", type=_parts, help=f"some of: {','.join(ALL_PARTS)}")
     parser.add_argument("--ablations", action="store_true", help="and the sweeps without levers, on own services")
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
@@ -133,17 +139,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.page and not options.json:
         parser.error("--page is written from the record: give --json, too")
+    own = [name for name in options.only or () if name in ON_OWN_SERVICES] + [ABLATIONS] * options.ablations
+    if options.url and own:
+        parser.error(f"{own[0]} starts services with other arguments, of this checkout's model: leave --url out")
     if not 1 <= options.prompts <= 40:
         parser.error(f"--prompts {options.prompts}: there are 1 to 40")
     return options
 
 
 def _parts(text: str) -> list[str]:
-    known = [*PARTS, REPEATABLE, ABLATIONS]
     names = text.split(",")
     for name in names:
-        if name not in known:
-            raise argparse.ArgumentTypeError(f"{name!r} is no part; there are: {', '.join(known)}")
+        if name not in ALL_PARTS:
+            raise argparse.ArgumentTypeError(f"{name!r} is no part; there are: {', '.join(ALL_PARTS)}")
     return names
 
 

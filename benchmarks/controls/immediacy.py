@@ -8,7 +8,7 @@ the follow-up is another question, and that alone moves a yardstick. A tie count
 Creativity's yardsticks take several answers: every turn is asked with five seeds, and the first of the first turn's
 answers is the history of all second ones, so that they differ by the dial and not by what went before.
 
-Every yardstick of a slider is told; ``JUDGED_BY`` names the one that the target is about.
+Every yardstick of a slider is told, and judged.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +24,6 @@ from benchmarks.controls.samples import CURVES, MEASURES, measure_text
 
 MOVES = ((10, 50), (50, 10), (30, 70), (70, 30), (50, 90), (90, 50))
 """Of 40, over the whole dial and both ways; prompts take turns with them."""
-JUDGED_BY: Mapping[str, str] = {**{knob: name for knob, (name, _) in MEASURES.items()}, "creativity": "distinct_2"}
-"""Each slider's yardstick here. Creativity's is distinct-2, for the mean cosine depends more on what is asked than on
-the dial, and two turns ask two questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ async def hold(asker: Asker, pair: Pair, plan: Plan) -> Held:
 def immediacy_figures(knob: str, held: Sequence[Held], embedder: Embedder) -> dict[str, Any]:
     """Shares of pairs that moved right by the slider's yardstick, with its other yardsticks beside it."""
     by_yardstick = {name: _yardstick_figures([_read(name, each, embedder) for each in held]) for name in CURVES[knob]}
-    judged = JUDGED_BY[knob]
+    judged = MEASURES[knob][0]
     others = {name: figures for name, figures in by_yardstick.items() if name != judged}
     return {"yardstick": judged, **by_yardstick[judged], "beside": others}
 

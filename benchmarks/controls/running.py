@@ -4,7 +4,8 @@ import asyncio
 import re
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ def answer_code() -> str:
     return code_version(PROJECT_ROOT, ANSWER_CODE, NOT_ANSWER_CODE)
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one service is asked."""
+
+    name: str
+    """Told with its progress; empty: the service as it is."""
+    changes: Mapping[str, Any]
+    """To the application's arguments, of a service that is started."""
+    plan: Plan
+    ask: Callable[[Bench], Awaitable[dict[str, Any]]]
+
+
 def measure(plan: Plan, parts: Sequence[str], options: Options, meter: Meter) -> Measured:
     """The figures of ``parts``, on one service.
 
@@ -58,7 +71,7 @@ def measure(plan: Plan, parts: Sequence[str], options: Options, meter: Meter) ->
         httpx.ConnectError: There is none at ``options.url``.
     """
     embedder = _embedder(options)
-    measured = _on_service(options.url, {}, "", options, meter, lambda bench: _parts(bench, parts), plan, embedder)
+    measured = _on_service(options.url, Side("", {}, plan, partial(_parts, parts=parts)), options, meter, embedder)
     embedder.save()
     return measured
 
@@ -70,33 +83,39 @@ def measure_repeatable(plan: Plan, options: Options, meter: Meter) -> Measured:
         bench.start("the same again", len(repeated_asks(plan)))
         return await ask_again(bench.asker, plan)
 
-    figures: dict[str, Any] = {}
-    failures: list[str] = []
-    embedder = _embedder(options)
-    for dtype in DTYPES:
-        measured = _on_service(None, engine_args(dtype), f"{dtype}: ", options, meter, again, plan, embedder)
-        figures[dtype] = measured.figures
-        failures += measured.failures
-    return Measured(measured.facts, figures, failures)
+    return _on_several([Side(dtype, engine_args(dtype), plan, again) for dtype in DTYPES], options, meter)
 
 
 def measure_ablations(plan: Plan, options: Options, meter: Meter) -> Measured:
     """The sweeps of each arm of the ablations, each on a service of its own; figures by arm and slider."""
+    with tempfile.TemporaryDirectory(prefix="rheostat-ablations-") as folder:
+        sides = [
+            Side(
+                arm.name,
+                {"controls_file": str(write_stripped(CATALOGUE, arm, Path(folder)))},
+                ablation_plan(plan),
+                partial(_parts, parts=arm.knobs),
+            )
+            for arm in ARMS
+        ]
+        measured = _on_several(sides, options, meter)
+    figures = {
+        arm: {knob: summarise(knob, each) for knob, each in by_knob.items()}
+        for arm, by_knob in measured.figures.items()
+    }
+    return replace(measured, figures=figures)
+
+
+def _on_several(sides: Sequence[Side], options: Options, meter: Meter) -> Measured:
+    """Each side on a service of its own, one after the other; figures by side."""
     embedder = _embedder(options)
     figures: dict[str, Any] = {}
     failures: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="rheostat-ablations-") as folder:
-        for arm in ARMS:
-            changes = {"controls_file": str(write_stripped(CATALOGUE, arm, Path(folder)))}
-
-            def sweeps(bench: Bench, knobs: Sequence[str] = arm.knobs) -> Awaitable[dict[str, Any]]:
-                return _parts(bench, knobs)
-
-            of_arm = ablation_plan(plan)
-            measured = _on_service(None, changes, f"{arm.name}: ", options, meter, sweeps, of_arm, embedder)
-            figures[arm.name] = {knob: summarise(knob, measured.figures[knob]) for knob in arm.knobs}
-            failures += measured.failures
-            embedder.save()
+    for side in sides:
+        measured = _on_service(None, side, options, meter, embedder)
+        figures[side.name] = measured.figures
+        failures += measured.failures
+        embedder.save()
     return Measured(measured.facts, figures, failures)
 
 
@@ -108,38 +127,22 @@ async def _parts(bench: Bench, parts: Sequence[str]) -> dict[str, Any]:
     return {name: await PARTS[name](bench) for name in parts}
 
 
-def _on_service(
-    url: str | None,
-    changes: Mapping[str, Any],
-    prefix: str,
-    options: Options,
-    meter: Meter,
-    ask: Callable[[Bench], Awaitable[dict[str, Any]]],
-    plan: Plan,
-    embedder: Embedder,
-) -> Measured:
-    """Carries ``ask`` out on the service at ``url``, or on one of our own with ``changes`` to its arguments."""
+def _on_service(url: str | None, side: Side, options: Options, meter: Meter, embedder: Embedder) -> Measured:
+    """Asks the service at ``url``, or one of our own."""
+    prefix = f"{side.name}: " if side.name else ""
     if url is None:
         meter.start(f"{prefix}starting the service", 1)
-    with service_url(url, changes) as at:
+    with service_url(url, side.changes) as at:
         if url is None:
             meter.tell(0)
-        return asyncio.run(_ask(at, prefix, options, meter, ask, plan, embedder))
+        return asyncio.run(_ask(at, side, prefix, options, meter, embedder))
 
 
-async def _ask(
-    url: str,
-    prefix: str,
-    options: Options,
-    meter: Meter,
-    ask: Callable[[Bench], Awaitable[dict[str, Any]]],
-    plan: Plan,
-    embedder: Embedder,
-) -> Measured:
+async def _ask(url: str, side: Side, prefix: str, options: Options, meter: Meter, embedder: Embedder) -> Measured:
     async with connect(url, options.concurrency) as client:
         facts = await read_facts(client)
         name = re.sub(r"[^A-Za-z0-9._-]", "-", facts.model)
         store = Store(options.work / f"{name}.jsonl", options.code, options.any_code)
         asker = Asker(client, facts, store, options.concurrency, meter.tell)
-        bench = Bench(asker, plan, embedder, lambda what, total: meter.start(prefix + what, total))
-        return Measured(facts, await ask(bench), asker.failures)
+        bench = Bench(asker, side.plan, embedder, lambda what, total: meter.start(prefix + what, total))
+        return Measured(facts, await side.ask(bench), asker.failures)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from statistics import fmean
 from typing import Any
 
 from benchmarks.controls.plan import NO_CONTRACTIONS_FROM
@@ -57,6 +56,10 @@ def _creativity(figures: Figures) -> Iterator[Target]:
         rho = figures[name]["rho_of_means"]
         yield Target("creativity", f"level ρ, {title}", "≥ 0.95", f"{rho:.2f}", rho >= 0.95)
     yield _loss("creativity", figures)
+    same = figures["identical_at_0"]
+    text = f"{same['identical']} of {same['prompts']} prompts"
+    what = "the same text on every seed at 0, as served, in the sweep"
+    yield Target("creativity", what, "all", text, same["identical"] == same["prompts"])
 
 
 def _technicality(figures: Figures) -> Iterator[Target]:
@@ -88,9 +91,11 @@ def _crosstalk(figures: Figures) -> Iterator[Target]:
 
 def _immediacy(figures: Figures) -> Iterator[Target]:
     for name, knob in figures["sliders"].items():
-        share = knob["moved_right"]
-        text = f"{share['value']:.1%} of {knob['pairs']} ({share['low']:.0%} to {share['high']:.0%})"
-        yield Target("immediacy", f"{name} moved by 40: the next answer follows", "≥ 90%", text, share["value"] >= 0.9)
+        for yardstick, one in ((knob["yardstick"], knob), *knob["beside"].items()):
+            share = one["moved_right"]
+            text = f"{share['value']:.1%} of {one['pairs']} ({share['low']:.0%} to {share['high']:.0%})"
+            what = f"{name} moved by 40: the next answer follows, {yardstick}"
+            yield Target("immediacy", what, "≥ 90%", text, share["value"] >= 0.9)
 
 
 def _prefix(figures: Figures) -> Iterator[Target]:
@@ -102,9 +107,8 @@ def _prefix(figures: Figures) -> Iterator[Target]:
         yield Target("prefix cache", f"{name}, turn {figures['turns']}", "≥ 85%", _percent(share), met)
     measured = [share for share in moved.values() if share is not None]
     if measured and unmoved is not None:
-        mean = fmean(measured)
-        text = f"{_percent(unmoved)} unmoved, {_percent(mean)} moved, on average"
-        met = unmoved >= mean - BLOCK_SLACK
+        text = f"{_percent(unmoved)} unmoved, {_percent(max(measured))} at most moved"
+        met = unmoved >= max(measured) - BLOCK_SLACK
         yield Target("prefix cache", "not moving a dial is no worse", f"within {BLOCK_SLACK:.0%}", text, met)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.controls.__main__ import main
 from benchmarks.controls.ablations import ARMS, write_stripped
 from benchmarks.controls.asking import MAX_FAILURES, Answer, Asker, Facts, Store, TooManyFailures
 from benchmarks.controls.calibration_file import make_calibration, save_calibration
@@ -23,6 +24,7 @@ from benchmarks.controls.prompts import all_prompts, choose_prompts
 from benchmarks.controls.recording import earlier_figures, make_record
 from benchmarks.controls.repeatable import DTYPES, engine_args, repeatable_figures, repeated_asks
 from benchmarks.controls.sliders import curve
+from benchmarks.controls.targets import judge
 from deployments.controls.calibration import load_calibration
 from deployments.controls.catalogue import load_catalogue
 from graph.settings import PROJECT_ROOT
@@ -227,6 +229,34 @@ def test_the_first_format_is_the_one_that_is_served() -> None:
     application = read_yaml(PROJECT_ROOT / "configs/serve/cpu.yaml").data["applications"][0]
     assert application["args"]["engine"]["vllm"]["engine_args"]["dtype"] == DTYPES[0]
     assert engine_args("float32")["engine"]["vllm"]["engine_args"] == {"dtype": "float32"}
+
+
+@pytest.mark.parametrize("more", [["--only", "repeatable"], ["--only", "depth,ablations"], ["--ablations"]])
+def test_parts_that_start_their_own_services_are_refused_for_a_service_elsewhere(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--url", "http://127.0.0.1:1", *more])
+    assert "leave --url out" in capsys.readouterr().err
+
+
+def test_an_unmoved_dial_is_compared_with_the_moved_one_that_kept_most() -> None:
+    def arm(kind: str, share: float) -> dict[str, Any]:
+        return {"kind": kind, "at_last_turn": share}
+
+    arms = {"none": arm("unmoved", 0.87), "depth moved": arm("moved", 0.86), "formality moved": arm("moved", 0.9)}
+    met = {target["what"]: target["met"] for target in judge({"prefix": {"turns": 10, "arms": arms}})}
+    assert met["not moving a dial is no worse"] is False
+    assert met["depth moved, turn 10"] is True
+
+
+def test_every_yardstick_of_a_slider_is_judged() -> None:
+    def share(value: float) -> dict[str, Any]:
+        return {"pairs": 40, "moved_right": {"value": value, "low": value, "high": value}}
+
+    knob = {"yardstick": "variety", **share(0.5), "beside": {"distinct_2": share(0.95)}}
+    judged = judge({"immediacy": {"sliders": {"creativity": knob}}})
+    assert [target["met"] for target in judged] == [False, True]
 
 
 def test_the_reference_of_creativity_has_as_many_answers_as_a_level() -> None:
