@@ -46,6 +46,9 @@ class VllmSettings(Strict):
     engine_args: dict[str, Any] = Field(default_factory=dict)
     environment: dict[Annotated[str, Field(pattern=r"^VLLM_[A-Z0-9_]+$")], str] = Field(default_factory=dict)
     """vLLM's own environment variables (``VLLM_*``), set before it is imported."""
+    batch_invariant: bool = False
+    """Requests never change each other's answers: creativity 0 gives one text in any company. On CPUs it needs
+    ``enforce_eager``; on GPUs it is vLLM's own mode, which not every model and attention backend has."""
 
 
 class EngineSettings(Strict):

@@ -28,6 +28,7 @@ def make_engine(args: AppArgs) -> Engine:
         args.model.id,
         settings.engine_args,
         settings.environment,
+        batch_invariant=settings.batch_invariant,
         casual_words=load_catalogue(project_path(args.controls_file)).casual_words,
         metrics=True,
     )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from deployments.generator import batch_invariance
 from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, LogitsPlan, Sampling, TokenDelta
 from graph.errors import ConfigurationError, InvalidRequest, Unavailable
 from graph.parent_death import children_die_with_this_process
@@ -44,6 +45,7 @@ class VllmEngine:
         model_id: The name that clients use.
         engine_args: For ``AsyncEngineArgs``; wins over the defaults here.
         environment: ``VLLM_*`` variables, set before vllm is imported.
+        batch_invariant: Requests never change each other's answers.
         casual_words: The catalogue's, for the lever on them.
         metrics: Export the engine's own metrics through Ray (needs a Ray worker).
     """
@@ -55,6 +57,7 @@ class VllmEngine:
         engine_args: Mapping[str, Any],
         environment: Mapping[str, str],
         *,
+        batch_invariant: bool = False,
         casual_words: Sequence[str] = (),
         metrics: bool = False,
     ) -> None:
@@ -62,6 +65,7 @@ class VllmEngine:
         self._model_id = model_id
         self._engine_args = dict(engine_args)
         self._environment = {**_ENVIRONMENT, **environment}
+        self._batch_invariant = batch_invariant
         self._casual_words = list(casual_words)
         self._metrics = metrics
         self._llm: AsyncLLM | None = None
@@ -85,6 +89,8 @@ class VllmEngine:
             # A seeded request whose prompt is read in two steps kills the engine there: vLLM 0.32 turns its generator
             # back, and torch's CPU generators know no offset (gpu_model_runner.py, _bookkeeping_sync).
             self._engine_args.setdefault("enable_chunked_prefill", False)
+        if self._batch_invariant:
+            self._prepare_invariance(current_platform.is_cpu())
         stat_loggers: list[Any] = []
         if self._metrics:
             from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
@@ -103,6 +109,8 @@ class VllmEngine:
         self._has_levers = self._add_levers(config)
         with children_die_with_this_process():
             self._llm = AsyncLLM.from_vllm_config(config, usage_context=context, stat_loggers=stat_loggers or None)
+        if self._batch_invariant and current_platform.is_cpu():
+            await self._llm.collective_rpc(batch_invariance.PAIR_SINGLE_ROWS)
         specials = sorted(map(re.escape, self._llm.get_tokenizer().all_special_tokens), key=len, reverse=True)
         self._special_tokens = re.compile("|".join(specials)) if specials else None
         tokenizer = self._llm.get_tokenizer()
@@ -177,6 +185,17 @@ class VllmEngine:
         if self._llm is not None:
             self._llm.shutdown()
             self._llm = None
+
+    def _prepare_invariance(self, is_cpu: bool) -> None:
+        os.environ.update(batch_invariance.CPU_ENVIRONMENT if is_cpu else batch_invariance.GPU_ENVIRONMENT)
+        if is_cpu:
+            if not self._engine_args.get("enforce_eager"):
+                raise ConfigurationError(
+                    "engine.vllm.batch_invariant: true needs engine_args.enforce_eager: true on a CPU, since compiled "
+                    "layers cannot be changed; set it, or batch_invariant: false",
+                    param="engine.vllm.batch_invariant",
+                )
+            self._engine_args["worker_extension_cls"] = batch_invariance.WORKER_EXTENSION
 
     def _add_levers(self, config: "VllmConfig") -> bool:
         """Put the levers among the engine's logits processors, in the form that its model runner takes."""

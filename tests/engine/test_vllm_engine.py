@@ -19,7 +19,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[VllmEngine]:
     settings = shipped_config()["applications"][0]["args"]["engine"]["vllm"]
-    made = VllmEngine(resolve_model(None), "smollm2", settings["engine_args"], settings["environment"])
+    made = VllmEngine(
+        resolve_model(None),
+        "smollm2",
+        settings["engine_args"],
+        settings["environment"],
+        batch_invariant=settings["batch_invariant"],
+    )
     await made.start()
     yield made
     made.shutdown()
@@ -30,6 +36,10 @@ def make_job(
 ) -> GenerationJob:
     values = {"temperature": 0.0, "max_tokens": 24, **sampling}
     return GenerationJob(name, 0, (Message("user", content),), Sampling(**values), grammar)  # type: ignore[arg-type]
+
+
+def text_of(deltas: list[TokenDelta]) -> str:
+    return "".join(delta.text for delta in deltas)
 
 
 async def all_of(engine: VllmEngine, job: GenerationJob) -> list[TokenDelta]:
@@ -49,12 +59,31 @@ async def test_the_same_seed_gives_the_same_answer_and_another_seed_another(engi
     def sampled(name: str, seed: int) -> GenerationJob:
         return make_job(name, temperature=1.0, seed=seed)
 
-    # One after the other: in one batch rounding differs by the neighbours, and a sampled token may flip.
-    texts = [
-        "".join(d.text for d in await all_of(engine, sampled(name, seed)))
-        for name, seed in (("warm", 1), ("a", 1), ("b", 1), ("c", 2))
-    ][1:]
+    texts = [text_of(await all_of(engine, sampled(name, seed))) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
     assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+async def test_an_answer_is_the_same_alone_and_in_company(engine: VllmEngine, temperature: float) -> None:
+    questions = [
+        "Why is the sky blue?",
+        "How do bees make honey?",
+        "What is a black hole?",
+        "Describe the human heart.",
+    ]
+
+    def asked(name: str, question: str) -> GenerationJob:
+        return make_job(f"{name} {question} {temperature}", question, temperature=temperature, seed=5, max_tokens=120)
+
+    alone = [text_of(await all_of(engine, asked("alone", question))) for question in questions]
+    together = await asyncio.gather(*(all_of(engine, asked("together", question)) for question in questions))
+    assert [text_of(deltas) for deltas in together] == alone
+
+
+async def test_a_compiled_model_on_a_cpu_cannot_be_batch_invariant() -> None:
+    engine = VllmEngine(resolve_model(None), "m", {"enforce_eager": False}, {}, batch_invariant=True)
+    with pytest.raises(ConfigurationError, match=r"needs engine_args\.enforce_eager: true on a CPU"):
+        await engine.start()
 
 
 async def test_closing_an_answer_aborts_it_in_the_engine(engine: VllmEngine) -> None:
