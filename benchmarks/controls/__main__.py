@@ -26,7 +26,7 @@ from benchmarks.controls.page import write_page
 from benchmarks.controls.parts import PARTS
 from benchmarks.controls.plan import Plan, quick_plan
 from benchmarks.controls.progress import showing
-from benchmarks.controls.prompts import choose_prompts
+from benchmarks.controls.prompts import HELD_OUT, PROMPT_SETS, choose_prompts
 from benchmarks.controls.recording import describe_plan, describe_service, earlier_figures, make_record, save_record
 from benchmarks.controls.running import Options, answer_code, measure, measure_ablations, measure_repeatable
 from graph.settings import PROJECT_ROOT
@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.quick:
         plan = quick_plan(options.seed)
     else:
-        plan = Plan(choose_prompts(options.prompts), options.seeds, options.seed)
+        prompts = choose_prompts(options.prompts, options.prompt_set)
+        plan = Plan(prompts, options.seeds, options.seed, prompt_set=options.prompt_set)
     run = Options(options.url, options.work, options.concurrency, answer_code(), options.any_code)
     chosen = options.only or [
         *PARTS,
@@ -101,7 +102,9 @@ def _save(
         print(f"{options.json} is of another {what} and begins anew; the old one is {kept}", file=sys.stderr)
     record = make_record(service, planned, {**earlier, **figures}, ALL_PARTS)
     if options.json:
-        configuration = {name: getattr(options, name) for name in ("prompts", "seeds", "seed", "quick", "concurrency")}
+        configuration = {
+            name: getattr(options, name) for name in ("prompts", "prompt_set", "seeds", "seed", "quick", "concurrency")
+        }
         save_record(options.json, record, configuration)
     if options.out and "depth" in record["figures"]:
         save_calibration(options.out, make_calibration(record))
@@ -131,6 +134,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", type=_parts, help=f"some of: {','.join(ALL_PARTS)}")
     parser.add_argument("--ablations", action="store_true", help="and the sweeps without levers, on own services")
     parser.add_argument("--prompts", type=int, default=40)
+    parser.add_argument("--prompt-set", choices=PROMPT_SETS, default=HELD_OUT, help="tune curves on tuning only")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1, help="of the whole run")
     parser.add_argument("--concurrency", type=int, default=48, help="requests at a time")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.controls.plan import FIXED, Plan
-from benchmarks.controls.prompts import choose_prompts
 from benchmarks.controls.samples import CURVES
 from deployments.controls.knobs import interpolate
 from graph.strict_yaml import read_yaml
@@ -76,7 +75,7 @@ def write_stripped(source: Path, arm: Arm, folder: Path) -> Path:
 
 def ablation_plan(plan: Plan) -> Plan:
     """The same levels on fewer prompts, with the first seed."""
-    return replace(plan, seeds=1, prompts=choose_prompts(min(ABLATION_PROMPTS, len(plan.prompts))))
+    return replace(plan, seeds=1, prompts=plan.prompts[:ABLATION_PROMPTS])
 
 
 def summarise(knob: str, figures: Mapping[str, Any]) -> dict[str, Any]:

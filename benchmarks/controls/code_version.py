@@ -2,14 +2,17 @@
 
 import ast
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
+
+import yaml
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def code_version(root: Path, patterns: Iterable[str], leave_out: Iterable[str] = ()) -> str:
-    """16 hex digits over the files below ``root`` that make an answer; of Python, comments and docstrings don't count.
+    """16 hex digits over the files below ``root`` that make an answer; comments and docstrings don't count.
 
     Read from this checkout: a service that was started before the last change answers under a newer code's name, so
     restart it after a change.
@@ -25,6 +28,8 @@ def code_version(root: Path, patterns: Iterable[str], leave_out: Iterable[str] =
 
 def _meaning(path: Path) -> str:
     text = path.read_text()
+    if path.suffix == ".yaml":
+        return json.dumps(yaml.safe_load(text))
     if path.suffix != ".py":
         return text
     tree = ast.parse(text)

@@ -5,7 +5,7 @@ answer in between. A pair has moved right when the second answer's yardstick lie
 the dial was turned to. A second figure compares with what the second turn says when the dial was left where it was:
 the follow-up is another question, and that alone moves a yardstick. A tie counts as not moved.
 
-Creativity's yardsticks take several answers: every turn is asked with five seeds, and the first of the first turn's
+Creativity's yardsticks take several answers: every turn is asked with ten seeds, and the first of the first turn's
 answers is the history of all second ones, so that they differ by the dial and not by what went before.
 
 Every yardstick of a slider is told, and judged.
@@ -127,7 +127,7 @@ def _share(turned: Sequence[Turned], before: Callable[[Turned], float | None]) -
 
 
 def _answers_a_turn(pair: Pair, plan: Plan) -> int:
-    return plan.seeds_of("creativity") if pair.knob == "creativity" else 1
+    return plan.creativity_turn_answers if pair.knob == "creativity" else 1
 
 
 async def _ask(

@@ -16,6 +16,7 @@ from benchmarks.controls.figures import highest_spearman
 from benchmarks.controls.markdown import table
 from benchmarks.controls.plan import SLIDERS
 from benchmarks.controls.plots import draw_all
+from benchmarks.controls.prompts import HELD_OUT, TUNING
 from benchmarks.controls.sections import PICTURES, SECTIONS, slider
 from graph.settings import PROJECT_ROOT
 
@@ -65,7 +66,7 @@ def _opening(record: Mapping[str, Any]) -> str:
     return f"""# The dials, measured
 
 Whether each dial of the catalogue `{service["catalogue"]}` turns the answers of `{service["model"]}`, and by how
-much.{simulated} {plan["prompts"]} prompts of {len(plan["kinds"])} kinds ({kinds}) ×
+much.{simulated} {plan["prompts"]} {plan["prompt_set"]} prompts of {len(plan["kinds"])} kinds ({kinds}) ×
 levels {levels} × {plan["seeds"]} seeds, {record["machine"]["cores"]} CPU cores. A program wrote this page from the
 record ([results](../benchmarks/results)); what the dials are is in [api.md](api.md)."""
 
@@ -84,6 +85,12 @@ def _targets(targets: Sequence[Mapping[str, Any]]) -> str:
 In brackets: 95% intervals, for ρ over prompts (bootstrap, 1,000 draws), for shares Wilson's."""
 
 
+_PROMPTS = {
+    HELD_OUT: "The curves were tuned on other prompts; nobody tuned on these, which are held out.",
+    TUNING: "These are the prompts that the curves were tuned on, which flatters them.",
+}
+
+
 def _method(record: Mapping[str, Any], record_name: str) -> str:
     plan, configuration = record["plan"], record["configuration"]
     fixed = ", ".join(f"{name} {level}" for name, level in plan["fixed"].items())
@@ -92,14 +99,16 @@ def _method(record: Mapping[str, Any], record_name: str) -> str:
     return f"""## How it was measured
 
 ```sh
-python -m benchmarks.controls --ablations --prompts {plan["prompts"]} --seeds {plan["seeds"]} --seed {plan["seed"]} \\
-  --concurrency {configuration["concurrency"]} --json benchmarks/results/{record_name} --page docs/controls.md \\
+python -m benchmarks.controls --ablations --prompt-set {plan["prompt_set"]} --prompts {plan["prompts"]} \\
+  --seeds {plan["seeds"]} --seed {plan["seed"]} --concurrency {configuration["concurrency"]} \\
+  --json benchmarks/results/{record_name} --page docs/controls.md \\
   --out configs/calibration/{model}.json
 ```
 
 It starts the service; `--url` takes one that runs, with any model. Answers are kept, so an interrupted run goes on.
 `python -m benchmarks.controls.page RECORD` writes this page again.
 
+- {_PROMPTS[plan["prompt_set"]]}
 - In a sweep one dial moves; the others are set by hand: {fixed}. While
   creativity moves, depth is {plan["creativity_depth"]}, and each level has {plan["creativity_seeds"]} seeds a prompt.
   A prompt's seeds are the same at every level.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.controls.prompts import Prompt, choose_prompts
+from benchmarks.controls.prompts import HELD_OUT, TUNING, Prompt, choose_prompts
 
 SLIDERS = ("depth", "creativity", "technicality", "formality")
 LEVELS = (0, 25, 50, 75, 100)
@@ -19,6 +19,8 @@ CREATIVITY_DEPTH = 30
 """In the sweep of creativity: 73 words instead of 150, for it needs five answers a level."""
 CREATIVITY_SEEDS = 5
 """Answers whose variety is measured; a quick run takes three."""
+CREATIVITY_TURN_ANSWERS = 10
+"""The same of one turn of a conversation, which is judged by itself and not in a mean over prompts."""
 NO_CONTRACTIONS_FROM = 80
 """A level of formality that is not in the sweep: from it on no contraction may be left."""
 
@@ -32,14 +34,16 @@ class Plan:
     run_seed: int
     levels: tuple[int, ...] = LEVELS
     creativity_seeds: int = CREATIVITY_SEEDS
+    creativity_turn_answers: int = CREATIVITY_TURN_ANSWERS
+    prompt_set: str = HELD_OUT
 
     def seeds_of(self, knob: str) -> int:
         return max(self.seeds, self.creativity_seeds) if knob == "creativity" else self.seeds
 
 
 def quick_plan(run_seed: int) -> Plan:
-    """8 prompts, one of each kind, at 3 levels with one seed: is everything in place?"""
-    return Plan(choose_prompts(8), 1, run_seed, (0, 50, 100), 3)
+    """8 prompts of the tuning set, one of each kind, at 3 levels with one seed: is everything in place?"""
+    return Plan(choose_prompts(8, TUNING), 1, run_seed, (0, 50, 100), 3, 3, TUNING)
 
 
 @dataclass(frozen=True, slots=True)

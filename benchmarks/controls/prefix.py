@@ -38,12 +38,13 @@ Place = Literal["turn", "system", "after"]
 REST: Mapping[str, int] = {**FIXED, "depth": 25}
 """About 60 words an answer, so that ten turns fit a context of 2,048 tokens."""
 ENDS: Mapping[str, tuple[int, int]] = {
-    "depth": (20, 32),
+    "depth": (18, 31),
     "creativity": (20, 80),
     "technicality": (20, 80),
     "formality": (20, 80),
 }
-"""Between which levels a moved dial goes back and forth; depth stays low, for the same reason."""
+"""Between which levels a moved dial goes back and forth. Depth's targets, 48 and 76 words, have the mean of ``REST``'s
+61: a longer conversation loses a smaller share of itself, whatever is moved."""
 MAX_TOKENS = 110
 """Of an answer in the arms without dials."""
 LENGTH_TOKENS = 4

@@ -55,11 +55,13 @@ def describe_service(facts: Facts, code: str) -> dict[str, Any]:
 def describe_plan(plan: Plan) -> dict[str, Any]:
     """What was asked."""
     return {
+        "prompt_set": plan.prompt_set,
         "prompts": len(plan.prompts),
         "kinds": sorted({prompt.kind for prompt in plan.prompts}),
         "levels": list(plan.levels),
         "seeds": plan.seeds,
         "creativity_seeds": plan.seeds_of("creativity"),
+        "creativity_turn_answers": plan.creativity_turn_answers,
         "seed": plan.run_seed,
         "fixed": dict(FIXED),
         "creativity_depth": CREATIVITY_DEPTH,

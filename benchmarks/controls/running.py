@@ -16,7 +16,7 @@ from benchmarks.controls.embeddings import Embedder
 from benchmarks.controls.parts import PARTS, Bench
 from benchmarks.controls.plan import Plan
 from benchmarks.controls.progress import Meter
-from benchmarks.controls.repeatable import DTYPES, ask_again, engine_args, repeated_asks
+from benchmarks.controls.repeatable import SIDES, alone_asks, ask_again, engine_args, repeated_asks
 from benchmarks.controls.serving import ANSWER_CODE, NOT_ANSWER_CODE, service_url
 from graph.settings import PROJECT_ROOT
 
@@ -77,13 +77,14 @@ def measure(plan: Plan, parts: Sequence[str], options: Options, meter: Meter) ->
 
 
 def measure_repeatable(plan: Plan, options: Options, meter: Meter) -> Measured:
-    """Level 0 of creativity once more, on a service a number format."""
+    """Level 0 of creativity once more, on a service that is batch invariant and on one that is not."""
 
     async def again(bench: Bench) -> dict[str, Any]:
-        bench.start("the same again", len(repeated_asks(plan)))
+        bench.start("the same again", len(repeated_asks(plan)) + len(alone_asks(plan)))
         return await ask_again(bench.asker, plan)
 
-    return _on_several([Side(dtype, engine_args(dtype), plan, again) for dtype in DTYPES], options, meter)
+    sides = [Side(name, engine_args(is_invariant), plan, again) for name, is_invariant in SIDES.items()]
+    return _on_several(sides, options, meter)
 
 
 def measure_ablations(plan: Plan, options: Options, meter: Meter) -> Measured:

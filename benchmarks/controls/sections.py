@@ -203,15 +203,21 @@ def _beside(one: Figures) -> str:
 
 def repeatable(figures: Figures, pictures: Sequence[str]) -> str:
     rows = [
-        (dtype, f"{same['identical']} of {same['prompts']}", same["answers"], f"{same['tokens_per_s']:.0f}")
-        for dtype, same in figures.items()
+        (
+            f"`{side}`",
+            f"{same['identical']} of {same['prompts']}",
+            f"{same['alone_identical']} of {same['alone']}",
+            same["answers"],
+            f"{same['tokens_per_s']:.0f}",
+        )
+        for side, same in figures.items()
     ]
     told = (
-        "Creativity at 0, every prompt with every seed, all at once, on a service a number format (`dtype` in "
-        "`engine_args`). Greedy decoding is exact, an engine's rounding is not: it depends on what shares a batch, and "
-        "on how much of a prompt was cached. The finer format leaves no ties for it to turn."
+        "Creativity at 0, every prompt with every seed, all at once, on a service with `engine.vllm.batch_invariant` "
+        "and on one without. Greedy decoding is exact, an engine's sums are not: their order depends on what shares a "
+        "batch. *Alone as in the crowd* asks some prompts once more, one at a time."
     )
-    head = ("dtype", "prompts with one text", "answers", "tokens/s")
+    head = ("service", "prompts with one text", "alone as in the crowd", "answers", "tokens/s")
     return f"## Repeatable answers\n\n{told}\n\n{table(head, rows, numbers=True)}"
 
 

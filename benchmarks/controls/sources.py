@@ -208,6 +208,206 @@ _TEXTS: Mapping[str, tuple[str, str, str]] = {
         "Automatic tests run on every change.",
         "Tests show that faults are there, never that none is left.",
     ),
+    "How does a refrigerator keep food cold?": (
+        "A refrigerant takes up heat when it evaporates inside the cabinet.",
+        "The compressor presses the gas together, which makes it hotter.",
+        "Coils at the back give the heat to the room.",
+    ),
+    "How do plants make their food?": (
+        "Leaves take in carbon dioxide through tiny pores.",
+        "Chlorophyll catches the energy of sunlight.",
+        "Photosynthesis makes sugar and sets oxygen free.",
+    ),
+    "What is a black hole?": (
+        "Not even light can leave a black hole.",
+        "Some black holes form when a very heavy star collapses.",
+        "The black hole in the middle of our galaxy weighs about four million suns.",
+    ),
+    "How does a bank earn money?": (
+        "Banks charge more interest on loans than they pay on savings.",
+        "Fees for accounts and cards are a second source of income.",
+        "A loan that is not paid back costs the bank money.",
+    ),
+    "What does the liver do in the body?": (
+        "The liver makes bile, which helps to digest fat.",
+        "It stores sugar as glycogen and releases it between meals.",
+        "Alcohol and many medicines are broken down in the liver.",
+    ),
+    "How do I bake a simple cake?": (
+        "Butter and eggs mix better at room temperature.",
+        "Baking powder lets the cake rise in the oven.",
+        "A wooden stick that comes out clean shows that the cake is done.",
+    ),
+    "How do I paint a room?": (
+        "Paint sticks badly to dusty or greasy walls.",
+        "Masking tape keeps window frames and skirting boards clean.",
+        "Most walls need two coats of paint to look even.",
+    ),
+    "How do I teach a dog to sit?": (
+        "A treat held above the nose makes most dogs sit down.",
+        "The reward must follow within a second or two.",
+        "Several short lessons a day work better than one long one.",
+    ),
+    "How do I write a good letter of complaint?": (
+        "A copy of the receipt supports the complaint.",
+        "A polite letter is more likely to be answered well.",
+        "The letter should say what is wanted and by what date.",
+    ),
+    "How do I clean a camera lens?": (
+        "A blower removes loose dust without touching the glass.",
+        "Grains of sand scratch the glass when they are rubbed.",
+        "A microfibre cloth takes off fingerprints with small round movements.",
+    ),
+    "How does a fruit differ from a vegetable?": (
+        "A fruit grows from the flower of a plant and holds its seeds.",
+        "To a botanist a tomato is a fruit.",
+        "Carrots are roots, and spinach is a leaf.",
+    ),
+    "How do trains differ from aeroplanes for travel?": (
+        "A train journey usually causes far less carbon dioxide than a flight.",
+        "Airports often lie far outside the city, stations in its centre.",
+        "A passenger jet flies at about 900 kilometres an hour.",
+    ),
+    "How does a novel differ from a short story?": (
+        "A short story can be read in one sitting.",
+        "A novel has room for many characters and several plots.",
+        "Edgar Allan Poe wrote short stories that aim at one single effect.",
+    ),
+    "How does running compare with swimming as exercise?": (
+        "Water carries the body, so swimming is gentle on the joints.",
+        "Running strengthens the bones because each step loads them.",
+        "A runner needs only shoes, a swimmer needs a pool or a lake.",
+    ),
+    "What is the difference between a lake and a river?": (
+        "The water of a river flows downhill in a bed.",
+        "A lake lies in a hollow with land all around it.",
+        "Lake Baikal in Siberia is the deepest lake on Earth.",
+    ),
+    "How can I remember names better?": (
+        "A name said aloud right away is remembered better.",
+        "A picture linked to a name gives the memory a second path.",
+        "Many people forget a name because they never really heard it.",
+    ),
+    "What should I pack for a week by the sea?": (
+        "Water and sand reflect sunlight and make sunburn more likely.",
+        "Evenings by the sea can be cool and windy.",
+        "Two swimsuits are useful because one can dry meanwhile.",
+    ),
+    "How can I get along with a difficult neighbour?": (
+        "A calm talk at the door often helps more than a letter.",
+        "Many quarrels between neighbours are about noise.",
+        "A mediator can help when two neighbours no longer talk.",
+    ),
+    "What should I ask a doctor before an operation?": (
+        "Every operation has risks that the doctor has to explain.",
+        "Some medicines must be stopped several days before an operation.",
+        "Before a general anaesthetic the stomach should be empty.",
+    ),
+    "How can I spend less time on my phone?": (
+        "Most phones can show how long each app was used.",
+        "Without notifications people pick up the phone less often.",
+        "A phone that charges in the kitchen is not used in bed.",
+    ),
+    "Describe an old library.": (
+        "Old paper smells faintly of vanilla and almonds.",
+        "In some medieval libraries the books were chained to the shelves.",
+        "Sunlight fades the leather of old book covers.",
+    ),
+    "Describe a thunderstorm over a plain.": (
+        "Lightning heats the air to about 30,000 degrees.",
+        "Thunder from one kilometre away is heard after three seconds.",
+        "Cold wind often rushes ahead of the rain.",
+    ),
+    "Describe the human eye.": (
+        "The pupil grows wide in the dark and narrow in bright light.",
+        "The lens throws an upside-down image on the retina.",
+        "Cones in the retina see colours, rods see in dim light.",
+    ),
+    "Describe a volcano.": (
+        "Lava is molten rock that has reached the surface.",
+        "Ash from a volcano can stop air traffic for days.",
+        "Soil that forms from volcanic ash is often fertile.",
+    ),
+    "Describe a sailing boat.": (
+        "The keel keeps the boat from drifting sideways.",
+        "A boat sails against the wind in a zigzag course.",
+        "Port is the left side of a boat and starboard the right.",
+    ),
+    "Tell the story of a clock that stops at midnight.": (
+        "The clock stood in the hall of an old inn.",
+        "A small silver key had been missing since the spring fair.",
+        "Only the innkeeper's daughter heard the last stroke.",
+    ),
+    "Tell how people learned to use fire.": (
+        "Cooked food is easier to chew and to digest.",
+        "Hearths that are hundreds of thousands of years old were found in caves.",
+        "Sparks from flint and pyrite can light dry tinder.",
+    ),
+    "Tell the story of two sisters who open a bakery.": (
+        "Their grandmother left them a recipe for rye bread in her notebook.",
+        "The shop had been a shoemaker's workshop before.",
+        "Clara baked at night and Ines sold in the morning.",
+    ),
+    "Tell how the printing press changed Europe.": (
+        "Gutenberg printed with movable metal type in Mainz around 1450.",
+        "By 1500 presses in Europe had printed several million books.",
+        "Luther's writings spread through Germany in print within weeks.",
+    ),
+    "Tell the story of a bird that is afraid to fly.": (
+        "The bird hatched in a nest high above a waterfall.",
+        "A strong gust had once thrown it against a branch.",
+        "Its brother flew to the meadow every day and brought back seeds.",
+    ),
+    "Plan a small vegetable garden.": (
+        "Radishes are ready about four weeks after sowing.",
+        "Beans and peas bring nitrogen into the soil.",
+        "Beds of 120 centimetres can be reached from both sides.",
+    ),
+    "Plan a school trip to a science museum.": (
+        "The museum is closed on Mondays and asks groups to book.",
+        "One adult for every ten pupils is a common rule.",
+        "Pupils learn more when they have a question to answer.",
+    ),
+    "Plan how a family could use less electricity.": (
+        "An LED lamp uses far less power than an old light bulb.",
+        "Washing at 30 degrees uses less electricity than washing at 60.",
+        "Devices on standby use power around the clock.",
+    ),
+    "Plan how to train for a ten-kilometre run.": (
+        "Beginners need about ten weeks to prepare for ten kilometres.",
+        "Muscles grow stronger on the days of rest.",
+        "A runner should be able to talk during an easy run.",
+    ),
+    "Plan a surprise dinner for a friend.": (
+        "The friend does not eat meat and loves mushrooms.",
+        "A stew can be cooked the day before.",
+        "Guests should arrive half an hour before the friend does.",
+    ),
+    "Why do leaves change colour in autumn?": (
+        "Trees take useful nutrients out of their leaves before these fall.",
+        "Yellow pigments are in the leaf all summer, hidden by the green.",
+        "Short days and cool nights tell the tree that winter is near.",
+    ),
+    "Why do we yawn?": (
+        "People yawn more often when they are tired or bored.",
+        "Seeing someone else yawn makes many people yawn too.",
+        "Unborn babies already yawn in the womb.",
+    ),
+    "Why is honesty important in business?": (
+        "Customers who were cheated once rarely come back.",
+        "False statements about a product can lead to fines.",
+        "Partners who trust each other need fewer checks.",
+    ),
+    "Why do metals rust?": (
+        "Rust forms when iron meets water and oxygen.",
+        "Salt on the roads makes cars rust faster.",
+        "Aluminium does not rust because a thin layer of oxide protects it.",
+    ),
+    "Why did people build castles?": (
+        "A castle on a hill let its lord see enemies from afar.",
+        "Thick walls protected the villagers and their cattle in a war.",
+        "Cannons later made the high walls of castles useless.",
+    ),
 }
 
 

@@ -113,10 +113,13 @@ def _prefix(figures: Figures) -> Iterator[Target]:
 
 
 def _repeatable(figures: Figures) -> Iterator[Target]:
-    for dtype, same in figures.items():
-        text = f"{same['identical']} of {same['prompts']} prompts ({same['tokens_per_s']:.0f} tokens/s)"
-        what = f"the same text on every seed at 0, {dtype}"
-        yield Target("creativity", what, "all", text, same["identical"] == same["prompts"] > 0)
+    side, same = next(iter(figures.items()))
+    text = f"{same['identical']} of {same['prompts']} prompts ({same['tokens_per_s']:.0f} tokens/s)"
+    what = f"the same text on every seed at 0, {side}"
+    yield Target("creativity", what, "all", text, same["identical"] == same["prompts"] > 0)
+    text = f"{same['alone_identical']} of {same['alone']} prompts"
+    what = f"the same text alone as in the crowd at 0, {side}"
+    yield Target("creativity", what, "all", text, same["alone_identical"] == same["alone"] > 0)
 
 
 _PARTS = {

@@ -45,8 +45,12 @@ CODED_VALUES: Mapping[str, tuple[str, ...]] = {
 CasualWord = Annotated[str, Strict(), StringConstraints(pattern=r"^[a-z]{1,20}$")]
 
 
+_DESCRIPTIVE = ("title", "meaning", "low", "high", "moves_with")
+"""Of a knob or a value: told, and compiled into nothing."""
+
+
 class Catalogue(StrictModel):
-    """All knobs. ``hash`` identifies the content: 16 hex digits, the same for the same meaning."""
+    """All knobs. ``hash`` identifies what steers: 16 hex digits, the same for the same answers."""
 
     version: Annotated[StrictInt, Field(ge=1, le=1)]
     lp: dict[KnobName, Slider]
@@ -57,8 +61,17 @@ class Catalogue(StrictModel):
 
     @cached_property
     def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of the content as canonical JSON: comments and layout don't count."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        """First 16 hex digits of the SHA-256 of what compiles into requests, as canonical JSON.
+
+        Comments, layout and what people read beside a knob don't count: who translates a title, or declares what a
+        knob moves too, measures nothing anew.
+        """
+        steering = self.model_dump(mode="json")
+        for knob in (*steering["lp"].values(), *steering["ls"].values()):
+            for part in (knob, *knob.get("values", {}).values()):
+                for name in _DESCRIPTIVE:
+                    part.pop(name, None)
+        content = json.dumps(steering, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @cached_property

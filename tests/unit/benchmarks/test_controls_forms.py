@@ -13,7 +13,7 @@ from benchmarks.controls.forms import (
     summary_fault,
     summary_steps_fault,
 )
-from benchmarks.controls.prompts import all_prompts
+from benchmarks.controls.prompts import PROMPT_SETS, all_prompts
 from benchmarks.controls.sources import IDS, sources_of
 from benchmarks.controls.switches import CALLERS_SCHEMA
 from deployments.controls.schema_guard import check_schema
@@ -117,5 +117,6 @@ def test_citations_name_sources_and_nothing_else() -> None:
 
 
 def test_every_prompt_has_sources_of_its_own() -> None:
-    texts = [source["text"] for prompt in all_prompts() for source in sources_of(prompt.question)]
-    assert len(texts) == len(set(texts)) == 3 * len(all_prompts())
+    prompts = [prompt for each in PROMPT_SETS for prompt in all_prompts(each)]
+    texts = [source["text"] for prompt in prompts for source in sources_of(prompt.question)]
+    assert len(texts) == len(set(texts)) == 3 * len(prompts) == 240

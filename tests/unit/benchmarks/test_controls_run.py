@@ -20,9 +20,9 @@ from benchmarks.controls.plan import LEVELS, SLIDERS, Plan, quick_plan, sweep, u
 from benchmarks.controls.plots import draw_all
 from benchmarks.controls.prefix import ARMS as PREFIX_ARMS
 from benchmarks.controls.prefix import prefix_figures
-from benchmarks.controls.prompts import all_prompts, choose_prompts
+from benchmarks.controls.prompts import HELD_OUT, PROMPT_SETS, TUNING, all_prompts, choose_prompts
 from benchmarks.controls.recording import earlier_figures, make_record
-from benchmarks.controls.repeatable import DTYPES, engine_args, repeatable_figures, repeated_asks
+from benchmarks.controls.repeatable import SIDES, alone_asks, engine_args, repeatable_figures, repeated_asks
 from benchmarks.controls.sliders import curve
 from benchmarks.controls.targets import judge
 from deployments.controls.calibration import load_calibration
@@ -141,11 +141,33 @@ def test_a_comment_is_no_change_of_the_code_and_a_number_is(tmp_path: Path) -> N
     assert code_version(tmp_path, ["*.py"], ["lever.py"]) == code_version(tmp_path, ["*.yaml"])
 
 
-def test_there_are_forty_prompts_of_eight_kinds_in_turn() -> None:
-    prompts = all_prompts()
+def test_a_comment_in_a_configuration_makes_no_other_answers(tmp_path: Path) -> None:
+    file = tmp_path / "cpu.yaml"
+    hashes = []
+    for text in ("a: 1 # old\n", "# why\na: 1\n", "a: 2\n"):
+        file.write_text(text)
+        hashes.append(code_version(tmp_path, ["*.yaml"]))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize("prompt_set", PROMPT_SETS)
+def test_a_set_has_forty_prompts_of_eight_kinds_in_turn(prompt_set: str) -> None:
+    prompts = all_prompts(prompt_set)
     assert len(prompts) == len({prompt.question for prompt in prompts}) == 40
-    assert len({prompt.kind for prompt in choose_prompts(8)}) == 8
+    assert len({prompt.kind for prompt in choose_prompts(8, prompt_set)}) == 8
     assert [prompt.index for prompt in prompts] == list(range(40))
+
+
+def test_no_question_that_is_tuned_on_is_held_out() -> None:
+    tuned, held_out = (
+        {text for prompt in all_prompts(each) for text in (prompt.question, prompt.follow_up)}
+        for each in (TUNING, HELD_OUT)
+    )
+    assert len(tuned) == len(held_out) == 80
+    assert not tuned & held_out
+
+
+def test_more_prompts_than_a_set_has_are_refused() -> None:
     with pytest.raises(ValueError, match="41 prompts"):
         choose_prompts(41)
 
@@ -220,15 +242,28 @@ def test_a_prompt_is_repeatable_when_all_its_answers_are_one_text() -> None:
     asks = repeated_asks(Plan(choose_prompts(3), 1, 1, creativity_seeds=2))
     assert [(ask.prompt.index, ask.level) for ask in asks] == [(0, 0), (0, 0), (1, 0), (1, 0), (2, 0), (2, 0)]
     answers = [answer("A."), answer("A."), answer("B."), answer("C."), answer("D."), None]
-    found = repeatable_figures(asks, answers, 2.0)
+    alone = {0: answer("A."), 1: answer("B."), 2: None}
+    found = repeatable_figures(asks, answers, alone, 2.0)
     # The last prompt has one answer, which is like itself: that says nothing.
-    assert found == {"prompts": 2, "identical": 1, "answers": 5, "tokens_per_s": 25.0}
+    assert (found["prompts"], found["identical"]) == (2, 1)
+    # Alone, the second is like one of its two texts: not the same as in the crowd.
+    assert (found["alone"], found["alone_identical"]) == (2, 1)
+    assert (found["answers"], found["tokens_per_s"]) == (5, 25.0)
 
 
-def test_the_first_format_is_the_one_that_is_served() -> None:
+def test_one_prompt_of_each_kind_is_asked_alone() -> None:
+    plan = Plan(choose_prompts(40), 3, 1)
+    assert len({ask.prompt.kind for ask in alone_asks(plan)}) == len(alone_asks(plan)) == 8
+
+
+def test_the_first_side_is_the_one_that_is_served() -> None:
     application = read_yaml(PROJECT_ROOT / "configs/serve/cpu.yaml").data["applications"][0]
-    assert application["args"]["engine"]["vllm"]["engine_args"]["dtype"] == DTYPES[0]
-    assert engine_args("float32")["engine"]["vllm"]["engine_args"] == {"dtype": "float32"}
+    served = next(iter(SIDES.values()))
+    assert application["args"]["engine"]["vllm"]["batch_invariant"] is served
+    assert [engine_args(side)["engine"]["vllm"] for side in (True, False)] == [
+        {"batch_invariant": True},
+        {"batch_invariant": False},
+    ]
 
 
 @pytest.mark.parametrize("more", [["--only", "repeatable"], ["--only", "depth,ablations"], ["--ablations"]])
@@ -325,6 +360,7 @@ def made_record() -> dict[str, Any]:
     }
     service = {"model": "a-model", "engine": "vllm", "system_fingerprint": "x", "catalogue": "0" * 16, "code": "c"}
     plan = {
+        "prompt_set": HELD_OUT,
         "prompts": 3,
         "kinds": ["why"],
         "levels": list(LEVELS),
@@ -384,6 +420,9 @@ def test_the_page_has_every_target_and_links_only_pictures_that_were_drawn() -> 
         assert target["figure"] in page
     assert "pictures/controls-depth.png" in page
     assert "controls-formality.png" not in page
+    assert "nobody tuned on these" in page
+    tuned = compose({**record, "plan": {**record["plan"], "prompt_set": TUNING}}, [], "record.json")
+    assert "which flatters them" in tuned
     assert page.index("## What must be reached") < page.index("## What was tried") < page.index("## Depth")
 
 

@@ -304,6 +304,22 @@ def test_the_hash_follows_the_content_and_not_the_layout(tmp_path: Path) -> None
     assert len(CATALOGUE.hash) == 16
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("title: Depth", "title: Tiefe"),
+        ("low: the same answer each time", "low: steady"),
+        ("title: Quick,", "title: Schnell,"),
+        ("Freer sampling makes longer sentences.", "Sentences grow with it."),
+    ],
+)
+def test_what_people_read_beside_a_knob_changes_no_hash(tmp_path: Path, before: str, after: str) -> None:
+    assert SHIPPED.count(before) == 1
+    path = tmp_path / "controls.yaml"
+    path.write_text(SHIPPED.replace(before, after))
+    assert load_catalogue(path).hash == CATALOGUE.hash
+
+
 def test_the_description_holds_enough_to_draw_every_knob() -> None:
     described = describe(CATALOGUE, {"reasoning"})
     by_name = {control["name"]: control for control in described["controls"]}
@@ -326,7 +342,7 @@ def test_the_description_holds_enough_to_draw_every_knob() -> None:
     }
     moves_with = {name: by_name[name]["moves_with"] for name in CATALOGUE.lp}
     assert moves_with == {name: slider.moves_with for name, slider in CATALOGUE.lp.items()}
-    assert list(moves_with["depth"]) == ["creativity", "technicality"]
+    assert list(moves_with["depth"]) == ["creativity", "technicality", "formality"]
     assert "repeat a pair of words" in moves_with["depth"]["creativity"]
     assert not any("moves_with" in by_name[name] for name in CATALOGUE.ls)
     json.dumps(described)
