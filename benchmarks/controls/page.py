@@ -110,7 +110,8 @@ It starts the service; `--url` takes one that runs, with any model. Answers are 
 
 - {_PROMPTS[plan["prompt_set"]]}
 - In a sweep one dial moves; the others are set by hand: {fixed}. While
-  creativity moves, depth is {plan["creativity_depth"]}, and each level has {plan["creativity_seeds"]} seeds a prompt.
+  creativity moves, depth is {plan["creativity_depth"]}, and each level has {plan["creativity_seeds"]} seeds a prompt;
+  in a conversation each of its turns has {plan["creativity_turn_answers"]} answers.
   A prompt's seeds are the same at every level.
 - ρ is Spearman's over all answers. The answers of a level tie, so with {levels} levels the highest possible is about
   {highest_spearman(levels):.3f}. Creativity's is over prompts and levels, for variety takes several answers.

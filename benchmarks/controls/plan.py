@@ -43,7 +43,15 @@ class Plan:
 
 def quick_plan(run_seed: int) -> Plan:
     """8 prompts of the tuning set, one of each kind, at 3 levels with one seed: is everything in place?"""
-    return Plan(choose_prompts(8, TUNING), 1, run_seed, (0, 50, 100), 3, 3, TUNING)
+    return Plan(
+        choose_prompts(8, TUNING),
+        seeds=1,
+        run_seed=run_seed,
+        levels=(0, 50, 100),
+        creativity_seeds=3,
+        creativity_turn_answers=3,
+        prompt_set=TUNING,
+    )
 
 
 @dataclass(frozen=True, slots=True)

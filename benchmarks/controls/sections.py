@@ -138,8 +138,7 @@ def immediacy(figures: Figures, pictures: Sequence[str]) -> str:
     told = (
         "Two turns on one topic, the dial moved by 40 between them, the model's own first answer in the history. The "
         "second answer is compared with the first, and with what the second turn says when the dial is left alone: "
-        "another question moves a yardstick by itself. A tie counts as not moved. Creativity is told from five answers "
-        "a turn."
+        "another question moves a yardstick by itself. A tie counts as not moved."
     )
     head = ("slider", "yardstick", "pairs", "moved the right way", "tied", "against a dial left alone")
     return f"## Immediacy\n\n{told}\n\n{table(head, rows)}\n\n{table(('slider', *moves), by_move, numbers=True)}"

@@ -64,14 +64,14 @@ class Catalogue(StrictModel):
         """First 16 hex digits of the SHA-256 of what compiles into requests, as canonical JSON.
 
         Comments, layout and what people read beside a knob don't count: who translates a title, or declares what a
-        knob moves too, measures nothing anew.
+        knob moves too, measures nothing anew. The order of knobs does: directives stand in it.
         """
         steering = self.model_dump(mode="json")
         for knob in (*steering["lp"].values(), *steering["ls"].values()):
             for part in (knob, *knob.get("values", {}).values()):
                 for name in _DESCRIPTIVE:
                     part.pop(name, None)
-        content = json.dumps(steering, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        content = json.dumps(steering, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @cached_property

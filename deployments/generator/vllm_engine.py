@@ -110,7 +110,7 @@ class VllmEngine:
         with children_die_with_this_process():
             self._llm = AsyncLLM.from_vllm_config(config, usage_context=context, stat_loggers=stat_loggers or None)
         if self._batch_invariant and current_platform.is_cpu():
-            await self._llm.collective_rpc(batch_invariance.PAIR_SINGLE_ROWS)
+            await self._pair_single_rows(self._llm)
         specials = sorted(map(re.escape, self._llm.get_tokenizer().all_special_tokens), key=len, reverse=True)
         self._special_tokens = re.compile("|".join(specials)) if specials else None
         tokenizer = self._llm.get_tokenizer()
@@ -187,7 +187,6 @@ class VllmEngine:
             self._llm = None
 
     def _prepare_invariance(self, is_cpu: bool) -> None:
-        os.environ.update(batch_invariance.CPU_ENVIRONMENT if is_cpu else batch_invariance.GPU_ENVIRONMENT)
         if is_cpu:
             if not self._engine_args.get("enforce_eager"):
                 raise ConfigurationError(
@@ -195,7 +194,23 @@ class VllmEngine:
                     "layers cannot be changed; set it, or batch_invariant: false",
                     param="engine.vllm.batch_invariant",
                 )
+            taken = self._engine_args.get("worker_extension_cls")
+            if taken:
+                raise ConfigurationError(
+                    f"engine.vllm.engine_args.worker_extension_cls: got {taken!r}, but batch_invariant: true needs "
+                    "that place on a CPU; leave it out, or set batch_invariant: false",
+                    param="engine.vllm.engine_args",
+                )
             self._engine_args["worker_extension_cls"] = batch_invariance.WORKER_EXTENSION
+        os.environ.update(batch_invariance.CPU_ENVIRONMENT if is_cpu else batch_invariance.GPU_ENVIRONMENT)
+
+    async def _pair_single_rows(self, llm: "AsyncLLM") -> None:
+        if not all(await llm.collective_rpc(batch_invariance.PAIR_SINGLE_ROWS)):
+            raise ConfigurationError(
+                "engine.vllm.batch_invariant: got true, but this vLLM's linear layers cannot be changed here; set it "
+                "to false, and requests may change each other's answers",
+                param="engine.vllm.batch_invariant",
+            )
 
     def _add_levers(self, config: "VllmConfig") -> bool:
         """Put the levers among the engine's logits processors, in the form that its model runner takes."""

@@ -80,9 +80,16 @@ async def test_an_answer_is_the_same_alone_and_in_company(engine: VllmEngine, te
     assert [text_of(deltas) for deltas in together] == alone
 
 
-async def test_a_compiled_model_on_a_cpu_cannot_be_batch_invariant() -> None:
-    engine = VllmEngine(resolve_model(None), "m", {"enforce_eager": False}, {}, batch_invariant=True)
-    with pytest.raises(ConfigurationError, match=r"needs engine_args\.enforce_eager: true on a CPU"):
+@pytest.mark.parametrize(
+    ("engine_args", "message"),
+    [
+        ({"enforce_eager": False}, r"needs engine_args\.enforce_eager: true on a CPU"),
+        ({"enforce_eager": True, "worker_extension_cls": "a.B"}, r"worker_extension_cls: got 'a\.B'"),
+    ],
+)
+async def test_what_batch_invariance_cannot_work_with_is_refused(engine_args: dict[str, object], message: str) -> None:
+    engine = VllmEngine(resolve_model(None), "m", engine_args, {}, batch_invariant=True)
+    with pytest.raises(ConfigurationError, match=message):
         await engine.start()
 
 

@@ -131,23 +131,22 @@ async def test_answers_come_in_the_order_of_the_questions(tmp_path: Path) -> Non
     assert [answer.text for answer in answers if answer] == [str(seed) for seed in range(20)]
 
 
-def test_a_comment_is_no_change_of_the_code_and_a_number_is(tmp_path: Path) -> None:
-    file = tmp_path / "lever.py"
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("lever.py", ('"""Old."""\nX = 1\n', '"""New."""\n# why\nX = 1\n"""Of it."""\n', "X = 2\n")),
+        ("cpu.yaml", ("a: 1 # old\n", "# why\na: 1\n", "a: 2\n")),
+    ],
+)
+def test_a_comment_is_no_change_of_what_answers_and_a_number_is(
+    tmp_path: Path, name: str, texts: tuple[str, ...]
+) -> None:
     hashes = []
-    for text in ('"""Old."""\nX = 1\n', '"""New."""\n# why\nX = 1\n"""Of it."""\n', "X = 2\n"):
-        file.write_text(text)
-        hashes.append(code_version(tmp_path, ["*.py"]))
+    for text in texts:
+        (tmp_path / name).write_text(text)
+        hashes.append(code_version(tmp_path, ["*"]))
     assert hashes[0] == hashes[1] != hashes[2]
-    assert code_version(tmp_path, ["*.py"], ["lever.py"]) == code_version(tmp_path, ["*.yaml"])
-
-
-def test_a_comment_in_a_configuration_makes_no_other_answers(tmp_path: Path) -> None:
-    file = tmp_path / "cpu.yaml"
-    hashes = []
-    for text in ("a: 1 # old\n", "# why\na: 1\n", "a: 2\n"):
-        file.write_text(text)
-        hashes.append(code_version(tmp_path, ["*.yaml"]))
-    assert hashes[0] == hashes[1] != hashes[2]
+    assert code_version(tmp_path, ["*"], [name]) == code_version(tmp_path, ["*.none"])
 
 
 @pytest.mark.parametrize("prompt_set", PROMPT_SETS)
@@ -366,6 +365,7 @@ def made_record() -> dict[str, Any]:
         "levels": list(LEVELS),
         "seeds": 1,
         "creativity_seeds": 5,
+        "creativity_turn_answers": 10,
         "seed": 1,
         "fixed": {},
         "creativity_depth": 30,

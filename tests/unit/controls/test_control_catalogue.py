@@ -10,7 +10,7 @@ import pytest
 from control_builders import CATALOGUE, CATALOGUE_FILE, make_compiled
 from pydantic import ValidationError
 
-from deployments.controls.catalogue import describe, load_catalogue
+from deployments.controls.catalogue import Catalogue, describe, load_catalogue
 from deployments.controls.knobs import LEVER_LIMITS, LeverCurves, interpolate
 from deployments.controls.logits.plan_args import from_extra_args, to_extra_args
 from graph.contracts import LogitsPlan
@@ -318,6 +318,14 @@ def test_what_people_read_beside_a_knob_changes_no_hash(tmp_path: Path, before: 
     path = tmp_path / "controls.yaml"
     path.write_text(SHIPPED.replace(before, after))
     assert load_catalogue(path).hash == CATALOGUE.hash
+
+
+def test_the_order_of_knobs_is_in_the_hash_for_directives_stand_in_it() -> None:
+    fields = {name: getattr(CATALOGUE, name) for name in Catalogue.model_fields}
+    same = Catalogue.model_construct(**fields)
+    turned = Catalogue.model_construct(**{**fields, "ls": dict(reversed(CATALOGUE.ls.items()))})
+    assert same.hash == CATALOGUE.hash
+    assert turned.hash != CATALOGUE.hash
 
 
 def test_the_description_holds_enough_to_draw_every_knob() -> None:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from deployments.generator.batch_invariance import BatchInvariantWorker, paired
+from deployments.generator.vllm_engine import VllmEngine
+from graph.errors import ConfigurationError
 
 WEIGHT = np.arange(12.0).reshape(3, 4)
 
@@ -61,3 +63,13 @@ def test_every_linear_layer_of_the_model_is_paired_and_no_other_module() -> None
     assert worker.pair_single_rows() == 2
     assert all(layer.cpu_linear is not was for layer, was in zip(layers, before, strict=False))  # type: ignore[attr-defined]
     assert not hasattr(layers[2], "cpu_linear")
+
+
+async def test_an_engine_whose_layers_cannot_be_paired_does_not_start_as_if_they_were() -> None:
+    class Workers:
+        async def collective_rpc(self, method: str) -> list[int]:
+            assert method == "pair_single_rows"
+            return [211, 0]
+
+    with pytest.raises(ConfigurationError, match="batch_invariant: got true"):
+        await VllmEngine("m", "m", {}, {}, batch_invariant=True)._pair_single_rows(Workers())  # type: ignore[arg-type]
