@@ -8,9 +8,11 @@ CONFIG ?= configs/serve/cpu.yaml
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 RUNTIME := $(VENV)/.runtime-$(shell cat requirements/cpu.lock requirements/torch-cpu.lock pyproject.toml | sha256sum | cut -c1-16)
 DEV := $(VENV)/.dev-$(shell cat requirements/*.lock pyproject.toml | sha256sum | cut -c1-16)
+# Unit tests need nothing but a core each; the others share one cluster and one engine.
+UNIT := -n logical --maxprocesses 4 tests/unit
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test test-fast check check-config model clean
+.PHONY: help serve test test-fast test-offline check check-config model clean
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -18,13 +20,19 @@ serve: model ## start everything on this machine and answer a first question; Ct
 	@$(BIN)/python -m graph.launch --config "$(CONFIG)"
 
 test: $(DEV) model ## every test: unit, graph, engine
-	@$(BIN)/python -m pytest tests/unit tests/graph tests/engine
+	@$(BIN)/python -m pytest $(UNIT)
+	@$(BIN)/python -m pytest tests/graph tests/engine
 
-test-fast: $(DEV) ## unit and graph tests, without the real engine
-	@$(BIN)/python -m pytest tests/unit tests/graph
+test-fast: $(DEV) ## unit and graph tests, without the real engine and those marked exhaustive
+	@$(BIN)/python -m pytest -m "not exhaustive" $(UNIT)
+	@$(BIN)/python -m pytest -m "not exhaustive" tests/graph
+
+test-offline: $(DEV) model ## the same as test, with no network but this machine's own (Linux, unshare)
+	@unshare --net $(if $(filter-out 0,$(shell id -u)),--map-current-user --keep-caps) \
+	  sh -c 'ip link set lo up && exec $(MAKE) --no-print-directory test'
 
 check: $(DEV) ## format, lint, types, unit tests
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest tests/unit
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest $(UNIT)
 
 check-config: $(RUNTIME) ## FILE=...: every unknown or misspelt key of a Serve configuration
 	@$(BIN)/python -m graph.check_config "$(FILE)"

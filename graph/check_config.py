@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from graph.errors import ConfigurationError
 from graph.settings import USER_CONFIGS, AppArgs, project_path
+
+if TYPE_CHECKING:
+    from deployments.validator.policy import QualityPolicy
 
 IMPORT_PATH = "graph.app:build"
 
@@ -41,9 +44,11 @@ def faults_of(path: Path) -> list[str]:
     Also loads the catalogue, the policy and the other files that ``args`` name, so that a deploy cannot fail on them.
     """
     try:
-        value = yaml.load(path.read_text(), _UniqueKeyLoader)
+        value = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except OSError as error:
         return [f"{path}: cannot be read ({error.strerror})"]
+    except UnicodeDecodeError as error:
+        return [f"{path}: not UTF-8: {error}"]
     except yaml.YAMLError as error:
         return [f"{path}: not YAML: {' '.join(str(error).split())}"]
     if not isinstance(value, dict):
@@ -73,9 +78,13 @@ def _application_faults(application: dict[str, Any], where: str) -> Iterator[str
     if found != IMPORT_PATH:
         yield f"{where}.import_path: is {found!r}, expected {IMPORT_PATH!r}"
         return
+    policies: dict[str, tuple[str, Any]] = {}
+    has_misread = False
+    args = AppArgs()
     try:
         args = AppArgs.model_validate(application.get("args") or {})
     except ValidationError as error:
+        has_misread = True
         yield from _validation_faults(error, f"{where}.args.", AppArgs)
     else:
         yield from _file_faults(args, f"{where}.args")
@@ -87,9 +96,63 @@ def _application_faults(application: dict[str, Any], where: str) -> Iterator[str
             continue
         model = USER_CONFIGS[name]
         try:
-            model.model_validate(deployment.get("user_config") or {})
+            tunables = model.model_validate(deployment.get("user_config") or {})
         except ValidationError as error:
+            has_misread = True
             yield from _validation_faults(error, f"{here}.user_config.", model)
+        else:
+            policies[name] = (f"{here}.user_config.quality", getattr(tunables, "quality", None))
+            yield from _policy_faults(tunables, f"{here}.user_config.quality")
+    if not has_misread:
+        yield from _policy_difference(args, policies, where)
+
+
+def _policy_difference(args: AppArgs, given: dict[str, tuple[str, Any]], where: str) -> Iterator[str]:
+    """A fault when the pool judges by one policy and the ingress guards streams by another."""
+    from deployments.validator.policy import load_policy, parse_policy
+
+    names = ("Validator", "Ingress")
+    found = [given.get(name, (f"{where}.deployments.{name}.user_config.quality", None)) for name in names]
+    keys, overrides = zip(*found, strict=True)
+    if overrides[0] == overrides[1]:
+        return
+    try:
+        policies = [
+            load_policy(project_path(args.quality_file)) if override is None else parse_policy(override, key)
+            for key, override in zip(keys, overrides, strict=True)
+        ]
+    except ConfigurationError:
+        return  # told already
+    if policies[0] != policies[1]:
+        shown = [
+            f"{key} ({name}{f', not given: {args.quality_file}' if override is None else ''})"
+            for name, key, override in zip(names, keys, overrides, strict=True)
+        ]
+        yield (
+            f"{shown[0]} and {shown[1]} are two policies: texts are judged by the one and streams guarded by the "
+            "other; give the same to both, or to neither and change the file"
+        )
+
+
+def _policy_faults(tunables: BaseModel, where: str) -> Iterator[str]:
+    from deployments.validator.policy import parse_policy
+
+    policy = getattr(tunables, "quality", None)
+    if policy is None:
+        return
+    try:
+        _check_slots(parse_policy(policy, where), where)
+    except ConfigurationError as error:
+        yield error.message
+
+
+def _check_slots(policy: "QualityPolicy", where: str) -> None:
+    """Raises ConfigurationError unless the folder of every required model is what the policy pins; loads none."""
+    from deployments.validator.model_slots import verify_folder
+
+    for name, slot in policy.models.items():
+        if slot.enabled and slot.required:
+            verify_folder(name, slot, where)
 
 
 def _file_faults(args: AppArgs, where: str) -> Iterator[str]:
@@ -105,10 +168,15 @@ def _file_faults(args: AppArgs, where: str) -> Iterator[str]:
             return None  # told of the catalogue itself
         return load_calibration(path, model=args.model.id, catalogue=catalogue)
 
+    def load_policy_with_models(path: Path) -> object:
+        policy = load_policy(path)
+        _check_slots(policy, str(path))
+        return policy
+
     loaders: tuple[tuple[str, str | None, Callable[[Path], object]], ...] = (
         ("controls_file", args.controls_file, load_catalogue),
         ("calibration_file", args.calibration_file, load_with_catalogue),
-        ("quality_file", args.quality_file, load_policy),
+        ("quality_file", args.quality_file, load_policy_with_models),
         ("metrics_file", args.metrics_file, load_contracts),
     )
     for key, name, load in loaders:

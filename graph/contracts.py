@@ -11,10 +11,11 @@ from typing import Any, Literal
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "repetition"]
 Severity = Literal["note", "soft", "hard"]
-"""note: told, never acted on. soft: quality, fails open. hard: secret, PII, prompt leak; fails closed."""
+"""note: told, never acted on. soft: quality. hard: secret, PII, prompt leak, and a check that could not run and fails
+closed."""
 Action = Literal["note", "fix", "regenerate", "fallback", "block"]
 CHECK_FAILED = "check failed"
-"""How the message of a finding begins whose check crashed: a quality check's makes the answer unvalidated."""
+"""How the message of a finding begins whose check could not run: one that fails open makes the answer unvalidated."""
 Outcome = Literal["pass", "fixed", "retried", "degraded", "blocked", "unvalidated"]
 AnswerFormat = Literal["markdown", "plain", "bullets", "steps", "json"]
 Rendering = Literal["text", "markdown", "json", "html"]
@@ -107,6 +108,8 @@ class TokenDelta:
     """None until the last delta of the attempt."""
     logprobs: tuple[Mapping[str, Any], ...] = ()
     """One OpenAI-shaped entry per new token, when asked for."""
+    discarded_tokens: int = 0
+    """Tokens of drafts that were thrown away for this text; set by ``graph/best_of.py``, never by an engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,16 @@ class CheckContext:
     answer_format: AnswerFormat = "markdown"
     json_schema: Mapping[str, Any] | None = None
     """The schema that the answer must meet; None: no JSON is expected."""
+    target_words: int | None = None
+    """How many words the controls promised; None: nothing was promised."""
+    reading_level: tuple[float, float] | None = None
+    """The range that the controls promised for the mean CEFR level of the words, 1 (A1) to 6 (C2); None: none."""
+    relevance: float | None = None
+    """Cosine of question and answer from the pool's sentence embeddings; None: not measured."""
+    model_scores: Mapping[str, float] = field(default_factory=dict)
+    """By the name of a model slot, the probability in 0..1 that its model gave. Made by the pool."""
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+    """By the name of a check whose model gave no number, why not: that check counts as failed. Made by the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +191,16 @@ class Verdict:
     """The strongest action that the findings ask for, after local fixes were applied."""
     findings: tuple[Finding, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Sub-scores in 0..1 by name: form, language, completeness, repetition, safety."""
+    """Sub-scores in 0..1 by name: form, language, relevance, completeness, repetition, safety, control_fit."""
     score: float = 1.0
     """The documented total in 0..1, with hard-fail caps."""
     fixed_text: str | None = None
     """The text with every local fix applied; None: nothing to fix."""
+    is_degraded: bool = False
+    """Delivered, the text is still wrong in something that was to be mended."""
+    last_resort: Literal["deliver", "fallback", "block"] = "deliver"
+    """What becomes of the text when it is not written again; ``deliver`` means as degraded where ``action`` asks for
+    more than a fix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ Every order of events ends in exactly one of four endings (``Ending``). It decid
 no task, handle or timer: ``graph/pipeline.py`` carries the commands out and feeds the events back.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from graph.contracts import CHECK_FAILED, Finding, FinishReason, FormatJob, Outcome, TokenDelta, ValidationJob, Verdict
 from graph.errors import DeadlineExceeded, RheostatError
@@ -38,8 +39,8 @@ from graph.moves import (
     StageFailed,
     Usage,
 )
-from graph.quality import quality_of
-from graph.regeneration import regeneration_job
+from graph.quality import is_crash, quality_of, resort_of, worth
+from graph.regeneration import reason_of, regeneration_job
 
 
 class Phase(StrEnum):
@@ -50,10 +51,6 @@ class Phase(StrEnum):
     FORMATTING = "formatting"
     RECORDING = "recording"
     ENDED = "ended"
-
-
-LastResort = Literal["deliver", "fallback", "block"]
-"""What becomes of an answer that is still not good when the one regeneration is spent."""
 
 
 class GuardRelease(Protocol):
@@ -81,6 +78,25 @@ class TextStream(Protocol):
     def flush(self) -> str: ...
 
 
+class Regenerations(Protocol):
+    """Says which answers may be written again: see ``graph/regeneration_budget.py``."""
+
+    def count(self) -> None: ...
+    def allow(self, reason: str) -> bool: ...
+    def tell(self, reason: str, helped: bool) -> None: ...
+
+
+class _Unlimited:
+    def count(self) -> None:
+        pass
+
+    def allow(self, reason: str) -> bool:
+        return True
+
+    def tell(self, reason: str, helped: bool) -> None:
+        pass
+
+
 @dataclass(slots=True)
 class _Candidate:
     """One attempt as it grows, then as it was judged."""
@@ -90,6 +106,8 @@ class _Candidate:
     tokens: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    discarded_tokens: int = 0
+    """Of drafts beside this one."""
     finish_reason: FinishReason | None = None
     logprobs: list[Mapping[str, Any]] = field(default_factory=list)
     verdict: Verdict | None = None
@@ -97,9 +115,6 @@ class _Candidate:
     @property
     def text(self) -> str:
         return "".join(self.pieces)
-
-
-_ACTION_RANK = {"deliver": 0, "fix": 1, "regenerate": 2, "fallback": 3, "block": 4}
 
 
 class RequestLife:
@@ -116,31 +131,40 @@ class RequestLife:
         plan: Plan,
         make_guard: Callable[[], Guard],
         make_rendering: Callable[[], TextStream] | None = None,
-        last_resort: Callable[[Verdict], LastResort] = lambda _: "deliver",
         expand: Callable[[str], str] | None = None,
+        closed_checks: Sequence[str] = (),
+        regenerations: Regenerations | None = None,
     ) -> None:
         """
         Args:
             plan: What was fixed at admission.
             make_guard: Called for each attempt, and for what the formatter made.
             make_rendering: Called for each attempt of a stream; None: text leaves as it is.
-            last_resort: Asked when the one regeneration is spent.
             expand: Writes contractions out in a whole text; used where the plan asks for it. A stream's rendering
                 has to do the same to its pieces.
+            closed_checks: Those that fail closed and that only the judging stage can run: without its verdict they
+                block.
+            regenerations: Asked before an answer is written again, and told what came of it; None: each may be, once.
         """
         self.phase = Phase.GENERATING
         self.ending: Ending | None = None
         self._plan = plan
         self._make_guard = make_guard
         self._make_rendering = make_rendering
-        self._last_resort = last_resort
         self._expand = expand if plan.expand_contractions else None
+        self._closed_checks = closed_checks
+        self._regenerations = regenerations or _Unlimited()
+        self._reason: str | None = None
+        """Of the regeneration of which nothing was told yet."""
         self._guard = make_guard()
         self._rendering = make_rendering() if make_rendering else None
         self._job = plan.job
         self._candidate = _Candidate(attempt=0)
         self._first: _Candidate | None = None
+        self._delivered: _Candidate | None = None
         self._released: list[str] = []
+        self._blank = ""
+        """White space that a stream began with: held until more comes, for it alone is no answer."""
         self._guard_findings: list[Finding] = []
         self._logprobs = _HeldLogprobs()
         self._answer: Answer | None = None
@@ -189,15 +213,16 @@ class RequestLife:
         candidate.tokens += delta.token_count
         candidate.prompt_tokens = delta.prompt_tokens
         candidate.cached_tokens = delta.cached_tokens
+        candidate.discarded_tokens += delta.discarded_tokens
         candidate.finish_reason = delta.finish_reason
         candidate.logprobs.extend(delta.logprobs)
         commands: list[Command] = []
         if self._plan.streaming:
             stopped = self._let_go(delta, commands)
             if stopped:
-                if delta.finish_reason is None:
-                    commands.append(Abort())
-                return (*commands, *self._blocked(tuple(self._guard_findings)))
+                # First: a client that reads slowly must not keep the engine at work.
+                abort = (Abort(),) if delta.finish_reason is None else ()
+                return (*abort, *commands, *self._blocked(tuple(self._guard_findings)))
         if delta.finish_reason is None:
             return tuple(commands)
         self.phase = Phase.JUDGING
@@ -222,6 +247,9 @@ class RequestLife:
         stopped = passed[-1].stop
         self._logprobs.feed(delta.logprobs, len(text), is_silent=stopped or bool(self._guard_findings))
         self._logprobs.released(len(out))
+        out, self._blank = self._blank + out, ""
+        if not self.has_released and not out.strip():
+            out, self._blank = "", out
         if out or (is_last and self.has_released):
             # Rendered text is not as long as its tokens: where there is a rendering, they leave together at the end.
             may_leave = is_last or self._rendering is None
@@ -241,19 +269,38 @@ class RequestLife:
     def _on_judged(self, verdict: Verdict, now: float) -> tuple[Command, ...]:
         candidate = self._candidate
         candidate.verdict = verdict
+        self._tell_regeneration(verdict.action in ("deliver", "fix"))
         if self.has_released:
             # What the client has cannot be taken back: the verdict goes into the finish chunk.
-            if any(f.action == "block" and not self._is_known(f) for f in verdict.findings):
+            if self._must_block_stream(verdict):
                 return self._blocked(verdict.findings, candidate)
             return self._deliver(candidate, self._streamed_outcome(verdict), "".join(self._released))
-        if verdict.action in ("regenerate", "fallback") and self._first is None and now < self._plan.regenerate_before:
-            return self._regenerate(verdict)
+        if self._first is not None:
+            return self._settle(self._best())
+        self._regenerations.count()
+        if verdict.action in ("regenerate", "fallback") and now < self._plan.regenerate_before:
+            reason = reason_of(verdict.findings, self._plan.context.language)
+            if self._regenerations.allow(reason):
+                self._reason = reason
+                return self._regenerate(verdict)
         return self._settle(self._best())
+
+    def _tell_regeneration(self, helped: bool) -> None:
+        if self._reason is not None:
+            self._regenerations.tell(self._reason, helped)
+            self._reason = None
+
+    def _must_block_stream(self, verdict: Verdict) -> bool:
+        """Whether the pool found what must not leave, and the guard did not: more values of a kind than it took out,
+        or one for which the policy blocks."""
+        known = Counter(f.check for f in self._guard_findings)
+        found = Counter(f.check for f in verdict.findings if f.severity == "hard" and f.action != "note")
+        blocks = any(f.action == "block" and not known[f.check] for f in verdict.findings)
+        return blocks or any(count > known[check] for check, count in found.items())
 
     def _streamed_outcome(self, verdict: Verdict) -> Outcome:
         """Of a stream: redacted inline counts as fixed; anything that only a whole answer could mend, degraded."""
-        unmended = [f for f in verdict.findings if f.severity == "soft" and f.action not in ("note",)]
-        if unmended:
+        if verdict.is_degraded or any(f.severity == "soft" and f.action != "note" for f in verdict.findings):
             return "degraded"
         return "fixed" if any(f.action == "fix" for f in self._guard_findings) else "pass"
 
@@ -263,6 +310,9 @@ class RequestLife:
         self._job = regeneration_job(self._plan.job, verdict.findings)
         self._guard = self._make_guard()
         self._rendering = self._make_rendering() if self._make_rendering else None
+        self._guard_findings = []
+        self._logprobs = _HeldLogprobs()
+        self._blank = ""
         self.phase = Phase.GENERATING
         return (Generate(self._job, self._plan.regenerate_until),)
 
@@ -270,25 +320,21 @@ class RequestLife:
         """The better of the judged attempts: the milder action, then the higher score, then the later."""
         judged = [c for c in (self._first, self._candidate) if c is not None and c.verdict is not None]
 
-        def worth(candidate: _Candidate) -> tuple[int, float, int]:
+        def rank(candidate: _Candidate) -> tuple[tuple[int, float], int]:
             assert candidate.verdict is not None
-            return -_ACTION_RANK[candidate.verdict.action], candidate.verdict.score, candidate.attempt
+            return worth(candidate.verdict), candidate.attempt
 
-        return max(judged, key=worth)
+        return max(judged, key=rank)
 
     def _settle(self, best: _Candidate) -> tuple[Command, ...]:
         verdict = best.verdict
         assert verdict is not None
         text = best.text if verdict.fixed_text is None else verdict.fixed_text
-        match verdict.action:
-            case "deliver" | "fix":
-                fixed: Outcome = "pass" if verdict.action == "deliver" else "fixed"
-                return self._deliver(best, "retried" if best.attempt else fixed, text)
-            case "regenerate":
-                resort = self._last_resort(verdict)
-            case "fallback" | "block" as action:
-                resort = action
-        match resort:
+        if verdict.action in ("deliver", "fix"):
+            outcome: Outcome = "pass" if verdict.action == "deliver" else "fixed"
+            outcome = "degraded" if verdict.is_degraded else "retried" if best.attempt else outcome
+            return self._deliver(best, outcome, text)
+        match resort_of(verdict):
             case "deliver":
                 return self._deliver(best, "degraded", text)
             case "fallback":
@@ -299,13 +345,14 @@ class RequestLife:
     # Delivering
 
     def _deliver(self, candidate: _Candidate, outcome: Outcome, text: str) -> tuple[Command, ...]:
+        self._delivered = candidate
         verdict = candidate.verdict or Verdict("deliver")
         findings = (*self._guard_findings, *(f for f in verdict.findings if not self._is_known(f)))
         # Logprobs spell out the raw tokens: with any byte changed they would leak what was taken out.
         untouched = text == candidate.text and not self._plan.streaming
         # What was released has been through its rendering, and code may no longer be told from prose in it.
         worded = self._expand(text) if self._expand is not None and not self.has_released else text
-        if outcome != "degraded" and any(_is_crash(finding) for finding in verdict.findings):
+        if outcome != "degraded" and any(map(is_crash, verdict.findings)):
             outcome = "unvalidated"
         self._answer = Answer(
             # Of a whole answer, the text as it was judged: what the formatter makes of it is compared with that.
@@ -342,7 +389,7 @@ class RequestLife:
             head, tail = guard.feed(text), guard.flush()
             found = tuple(f for f in (*head.findings, *tail.findings) if f.action != "note")
             if head.stop or tail.stop:
-                return self._blocked(found)
+                return self._blocked((*answer.findings, *found), self._delivered)
             if found:
                 outcome: Outcome = "fixed" if answer.outcome == "pass" else answer.outcome
                 answer = replace(answer, outcome=outcome, findings=(*answer.findings, *found), logprobs=None)
@@ -377,7 +424,7 @@ class RequestLife:
             prompt_tokens=delivered.prompt_tokens,
             completion_tokens=delivered.tokens,
             cached_tokens=delivered.cached_tokens,
-            discarded_tokens=sum(c.tokens for c in others),
+            discarded_tokens=delivered.discarded_tokens + sum(c.tokens + c.discarded_tokens for c in others),
         )
 
     def _record(self) -> tuple[Command, ...]:
@@ -405,6 +452,7 @@ class RequestLife:
         match self.phase:
             case Phase.GENERATING if self._is_second_try:
                 assert self._first is not None
+                self._tell_regeneration(False)
                 return (Abort(), *self._settle(self._first))
             case Phase.JUDGING:
                 return self._unjudged(error)
@@ -412,9 +460,13 @@ class RequestLife:
                 return self._fail(error)
 
     def _unjudged(self, error: RheostatError) -> tuple[Command, ...]:
-        """Quality fails open and says so; hard checks fail closed: the guard, in this process, stands in."""
+        """What fails open is told. Of what fails closed, the guard, in this process, stands in for the hard checks; any
+        other blocks."""
         if self._first is not None and not self.has_released:
             return self._settle(self._first)
+        if self._closed_checks:
+            reason = f"{CHECK_FAILED}: the validator pool did not answer ({error.code})"
+            return self._blocked([Finding(name, "hard", reason, action="block") for name in self._closed_checks])
         candidate = self._candidate
         told = Finding("validator", "note", f"The validator pool did not answer ({error.code}).")
         if self.has_released:
@@ -470,10 +522,6 @@ class _HeldLogprobs:
         ready = tuple(entry for end, entry in self._held if everything or end <= self._released)
         self._held = self._held[len(ready) :]
         return ready
-
-
-def _is_crash(finding: Finding) -> bool:
-    return finding.severity == "note" and finding.message.startswith(CHECK_FAILED)
 
 
 def _too_late() -> DeadlineExceeded:

@@ -42,6 +42,8 @@ class Plan:
     """A regeneration that is not done by this time is dropped; the rest is for delivering the first."""
     fallback_text: str
     refusal_text: str
+    best_of: int = 1
+    """How many drafts the caller wants, of which the best goes on: see ``graph/best_of.py``. 1 where ``streaming``."""
     expand_contractions: bool = False
     """Write ``do not`` for ``don't`` in all that is said; never with the answer format ``json``."""
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -133,7 +135,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the delivered attempt, and those spent on one that was thrown away."""
+    """Tokens of the delivered attempt, and those spent on attempts and drafts that were thrown away."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -36,7 +36,6 @@ from graph.moves import (
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_LATE_VERDICT = StageFailed(Unavailable("The validator pool did not answer in time.", code="late_verdict"))
 
 
 class Stages(Protocol):
@@ -100,10 +99,10 @@ async def live(
             while commands:
                 match commands.popleft():
                     case Generate(job, until):
-                        await _close(attempt)
+                        await close_attempt(attempt)
                         attempt = stages.generate(job)
                     case Abort():
-                        await _close(attempt)
+                        await close_attempt(attempt)
                     case Release() as release:
                         if timings.first_release is None:
                             timings.first_release = clock.now()
@@ -112,7 +111,7 @@ async def live(
                         # Time is kept for delivering: without a verdict the answer leaves as unvalidated.
                         limit = min(plan.regenerate_until, clock.now() + judge_timeout_s)
                         event = await _outcome(stages.judge(job), Judged, limit, clock)
-                        event = _LATE_VERDICT if isinstance(event, DeadlinePassed) else event
+                        event = StageFailed(late_verdict()) if isinstance(event, DeadlinePassed) else event
                     case Format(format_job):
                         event = await _outcome(stages.format(format_job), Formatted, plan.deadline, clock)
                     case Record(row):
@@ -130,7 +129,7 @@ async def live(
     finally:
         # Reached by closing or cancelling too: whatever still runs for this request must stop.
         life.step(ClientGone(), clock.now())
-        await _close(attempt)
+        await close_attempt(attempt)
 
 
 async def _next_delta(attempt: AsyncGenerator[TokenDelta, None], until: float, clock: Clock) -> Event:
@@ -162,7 +161,12 @@ def _failed(error: Exception) -> StageFailed:
     return StageFailed(ours)
 
 
-async def _close(attempt: AsyncGenerator[TokenDelta, None] | None) -> None:
+def late_verdict() -> Unavailable:
+    """What becomes of a verdict that does not come in time."""
+    return Unavailable("The validator pool did not answer in time.", code="late_verdict")
+
+
+async def close_attempt(attempt: AsyncGenerator[TokenDelta, None] | None) -> None:
     """Closes an attempt; one that fails while it is closed has nothing left to tell."""
     if attempt is None:
         return

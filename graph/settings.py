@@ -65,7 +65,7 @@ class AuthSettings(Strict):
     keys_file: str | None = None
     """One ``tenant sha256-of-the-key`` a line; ``python -m deployments.ingress.auth TENANT`` makes one."""
     admin_tenants: tuple[str, ...] = ()
-    """Tenants of that file that may read what concerns all tenants (``GET /v1/analysis``)."""
+    """Tenants of that file that may read what concerns all tenants (``GET /v1/analysis``, ``GET /v1/quality``)."""
 
 
 class AppArgs(Strict):
@@ -98,17 +98,20 @@ class IngressTunables(Strict):
     """``user_config`` of Ingress."""
 
     max_inflight_choices: PositiveInt = 256
-    """Answers in the making per ingress replica; beyond it: 429 with Retry-After."""
+    """Answers in the making and texts being judged, per ingress replica; beyond it: 429 with Retry-After."""
     max_body_bytes: Annotated[int, Field(ge=1, le=2 << 20)] = 1 << 20
     """At most 2 MiB: the log's row of a request travels in one message, and those end at 4."""
     request_timeout_s: PositiveFloat = 300.0
     """The deadline of a request; a client may shorten it by ``x-request-timeout-seconds``, never lengthen it."""
     judge_timeout_s: PositiveFloat = 10.0
-    """An answer that the validator pool has not judged by then leaves as ``unvalidated``."""
+    """An answer that the validator pool has not judged by then leaves as ``unvalidated``; a request to ``/v1/validate``
+    is refused."""
     delivery_reserve_s: PositiveFloat = 1.0
     """Time kept back from a regeneration for formatting and recording."""
     default_max_tokens: PositiveInt = 1024
     """Of an answer when neither the caller nor a dial says how long."""
+    max_best_of: Annotated[int, Field(ge=1, le=8)] = 4
+    """The most drafts of one answer that a request may ask for (``quality.best_of``); 1: the first is the answer."""
     feedback_token_days: PositiveInt = 30
     quality: dict[str, Any] | None = None
     """The quality policy that streams are guarded by: give the same as Validator's. None: ``quality_file``."""

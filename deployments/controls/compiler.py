@@ -228,8 +228,8 @@ def _give_way_to_schema(resolved: ResolvedControls, draft: _Draft) -> dict[str, 
             continue
         if ls[name].source == "explicit":
             raise InvalidRequest(
-                f"controls.ls.{name}: got {ls[name].value!r} together with a JSON schema in response_format, which "
-                f"decides the form of the answer; set {value!r}, or leave one of the two out.",
+                f"controls.ls.{name}: got {ls[name].value!r} together with a JSON schema, which decides the form of "
+                f"the answer; set {value!r}, or leave one of the two out.",
                 f"controls.ls.{name}",
             )
         if ls[name].source == "preset":

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError
 
 from deployments.controls.hint import shown
@@ -17,6 +17,7 @@ from deployments.controls.pattern_guard import find_pattern_fault
 from graph.errors import InvalidRequest
 
 PARAM = "response_format.json_schema.schema"
+"""Where a chat request has its schema."""
 
 MAX_BYTES = 16 * 1024
 MAX_DEPTH = 16
@@ -41,32 +42,56 @@ _REFUSED = ("$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"
 _LOCAL_REF = re.compile(r"#/\$defs/([^/]+)\Z")
 
 
-def check_schema(schema: object) -> None:
+def check_schema(schema: object, at: str = PARAM) -> None:
     """Accept a JSON schema that is bounded in every way that costs us, or refuse it.
+
+    Args:
+        schema: The parsed JSON.
+        at: Where it stood in the request, for the error's ``param``.
 
     Accepted: draft 2020-12, an object at the root, at most 16 KiB as JSON, 16 schemas deep, 256 properties, only
     local references (``#/$defs/name``) that don't recur, and harmless patterns (see ``pattern_guard``).
 
     Raises:
-        InvalidRequest: ``param`` is ``response_format.json_schema.schema``; the message names the place inside.
+        InvalidRequest: ``param`` is ``at``; the message names the place inside.
     """
+    try:
+        _check(schema)
+    except _Fault as fault:
+        place = f"{at}#{fault.where if fault.where.startswith('/') else f'/{fault.where}'}" if fault.where else at
+        raise InvalidRequest(f"{place[:200]}: {fault.reason}", at) from None
+
+
+class _Fault(Exception):
+    """What is wrong, and where in the schema: a path with slashes, empty for the root."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(where, reason)
+        self.where, self.reason = where, reason
+
+
+def _check(schema: object) -> None:
     if not isinstance(schema, Mapping):
-        raise _refusal("", f"got {shown(schema)}; must be an object.")
+        raise _Fault("", f"got {shown(schema)}; must be an object.")
     _check_size(schema)
     if schema.get("type") != "object":
-        raise _refusal("", f"got type {shown(schema.get('type'))}; the root must have type 'object'.")
+        raise _Fault("", f"got type {shown(schema.get('type'))}; the root must have type 'object'.")
     try:
-        Draft202012Validator.check_schema(dict(schema))
+        # Not by its formats: that would compile every pattern, of any size, before the pattern guard saw it.
+        Draft202012Validator.check_schema(dict(schema), format_checker=FormatChecker(()))
     except SchemaError as error:
         where = "/".join(map(str, error.absolute_path))
-        raise _refusal(where, f"is not valid in draft 2020-12: {error.message[:200]}.") from None
+        raise _Fault(where, f"is not valid in draft 2020-12: {error.message[:200]}.") from None
     definitions = schema.get("$defs", {})
     walk = _Walk(definitions)
     walk.visit(schema, "", 1)
+    if len(walk.keywords) > 1:
+        # jsonschema would run the patterns of names itself, for as long as they take.
+        raise _Fault("", "unevaluatedProperties is not supported where there are patternProperties.")
     if walk.properties > MAX_PROPERTIES:
-        raise _refusal("", f"got {walk.properties} properties; at most {MAX_PROPERTIES} in all.")
+        raise _Fault("", f"got {walk.properties} properties; at most {MAX_PROPERTIES} in all.")
     if len(walk.lengths) > MAX_LENGTHS:
-        raise _refusal(
+        raise _Fault(
             "",
             f"got {len(walk.lengths)} different minLength and maxLength above {CHEAP_LENGTH}; at most {MAX_LENGTHS}. "
             "Use the same length in several places.",
@@ -81,22 +106,25 @@ class _Walk:
         self.definitions = definitions
         self.properties = 0
         self.lengths: set[int] = set()
+        self.keywords: set[str] = set()
+        """Those that it has anywhere, of two that are not supported together."""
 
     def visit(self, schema: Any, where: str, depth: int) -> None:
         if not isinstance(schema, Mapping):
             return
         if depth > MAX_DEPTH:
-            raise _refusal(where, f"is more than {MAX_DEPTH} schemas deep.")
+            raise _Fault(where, f"is more than {MAX_DEPTH} schemas deep.")
         for keyword in _REFUSED:
             if keyword in schema:
-                raise _refusal(f"{where}/{keyword}", "is not supported; refer with $ref to '#/$defs/name'.")
+                raise _Fault(f"{where}/{keyword}", "is not supported; refer with $ref to '#/$defs/name'.")
+        self.keywords |= schema.keys() & {"patternProperties", "unevaluatedProperties"}
         self._check_reference(schema, where)
         self.properties += len(schema.get("properties", ()))
         self.lengths |= {schema[key] for key in ("minLength", "maxLength") if schema.get(key, 0) > CHEAP_LENGTH}
         patterns = [schema["pattern"]] if "pattern" in schema else []
         for pattern in (*patterns, *schema.get("patternProperties", ())):
             if fault := find_pattern_fault(pattern):
-                raise _refusal(where, f"got the pattern {shown(pattern)}; {fault}")
+                raise _Fault(where, f"got the pattern {shown(pattern)}; {fault}")
         for step, child in _children(schema):
             self.visit(child, f"{where}/{step}", depth + 1)
 
@@ -106,7 +134,7 @@ class _Walk:
         match = _LOCAL_REF.match(schema["$ref"])
         if match is None or match[1] not in self.definitions:
             known = ", ".join(f"#/$defs/{name}" for name in list(self.definitions)[:8]) or "none is defined"
-            raise _refusal(f"{where}/$ref", f"got {shown(schema['$ref'])}; must be a name in $defs: {known}.")
+            raise _Fault(f"{where}/$ref", f"got {shown(schema['$ref'])}; must be a name in $defs: {known}.")
 
 
 def _expand(
@@ -124,16 +152,16 @@ def _expand(
     if "$ref" in schema:
         name = schema["$ref"].removeprefix("#/$defs/")
         if name in path:
-            raise _refusal(f"{where}/$ref", f"{name!r} refers to itself; a grammar of bounded size cannot.")
+            raise _Fault(f"{where}/$ref", f"{name!r} refers to itself; a grammar of bounded size cannot.")
         if name not in known:
             known[name] = _expand(walk.definitions[name], f"/$defs/{name}", walk, known, (*path, name))
         sizes.append(known[name])
     count = 1 + sum(size for size, _ in sizes)
     depth = 1 + max((deep for _, deep in sizes), default=0)
     if count > MAX_EXPANDED:
-        raise _refusal(where, f"comes to more than {MAX_EXPANDED} schemas when references are written out.")
+        raise _Fault(where, f"comes to more than {MAX_EXPANDED} schemas when references are written out.")
     if depth > MAX_DEPTH:
-        raise _refusal(where, f"is more than {MAX_DEPTH} schemas deep when references are written out.")
+        raise _Fault(where, f"is more than {MAX_DEPTH} schemas deep when references are written out.")
     return count, depth
 
 
@@ -156,15 +184,10 @@ def _check_size(schema: Mapping[str, Any]) -> None:
             for child in (value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ())
         ]
     if level:
-        raise _refusal("", f"nests objects and arrays more than {MAX_JSON_DEPTH} deep.")
+        raise _Fault("", f"nests objects and arrays more than {MAX_JSON_DEPTH} deep.")
     try:
         size_bytes = len(json.dumps(schema, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode())
     except (TypeError, ValueError) as error:
-        raise _refusal("", f"is not JSON: {error}.") from None
+        raise _Fault("", f"is not JSON: {error}.") from None
     if size_bytes > MAX_BYTES:
-        raise _refusal("", f"has {size_bytes} bytes as JSON; at most {MAX_BYTES}.")
-
-
-def _refusal(where: str, reason: str) -> InvalidRequest:
-    place = f"{PARAM}#{where if where.startswith('/') else f'/{where}'}" if where else PARAM
-    return InvalidRequest(f"{place[:200]}: {reason}", PARAM)
+        raise _Fault("", f"has {size_bytes} bytes as JSON; at most {MAX_BYTES}.")

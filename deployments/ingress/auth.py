@@ -91,6 +91,10 @@ class KeyRing:
             raise Unauthenticated("The API key is not known; check it, or ask for a new one.")
         return tenant
 
+    def sees_all(self, tenant: str) -> bool:
+        """Whether ``tenant`` is shown what concerns all tenants: an admin, or anybody where there is but one."""
+        return self._tenants is None or tenant in self._admins
+
     def check_admin(self, tenant: str, client_host: str | None) -> None:
         """Lets only those pass who may read what concerns all tenants.
 

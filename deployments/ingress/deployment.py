@@ -15,17 +15,22 @@ from deployments.controls.catalogue import Catalogue, load_catalogue
 from deployments.controls.yardsticks import warm_up
 from deployments.feedback.contracts import load_contracts
 from deployments.feedback.tokens import SigningKey, load_or_create_key
+from deployments.ingress.admission import Admission
 from deployments.ingress.auth import KeyRing
 from deployments.ingress.handles import HandleStages
 from deployments.ingress.planning import ServiceFacts
+from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.routes import build_app
 from deployments.ingress.scrape import fetch, merge
-from deployments.ingress.service import ChatService
+from deployments.ingress.service import ChatService, WallClock
 from deployments.ingress.telemetry import RayTelemetry
+from deployments.ingress.validation import ValidationService
 from deployments.validator.deployment import read_policy
 from graph.contracts import EngineInfo, LogAck
 from graph.errors import ConfigurationError, RheostatError
 from graph.settings import AppArgs, IngressTunables, project_path
+
+logger = logging.getLogger(__name__)
 
 
 @serve.deployment(
@@ -50,6 +55,7 @@ class Ingress:
         feedback_log: DeploymentHandle[Any],
     ) -> None:
         _log_with_serve()
+        self._has_started = False
         self._args = AppArgs.model_validate(args)
         self._stages = HandleStages(generator, validator, formatter, feedback_log, self._args.feedback_texts)
         self._contracts = load_contracts(project_path(self._args.metrics_file))
@@ -66,18 +72,39 @@ class Ingress:
         )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        tunables = IngressTunables.model_validate(user_config)
-        # One assignment: a request that is being planned sees all of the old or all of the new.
-        self._facts = replace(self._facts, tunables=tunables, policy=read_policy(self._args, tunables.quality))
+        try:
+            tunables = IngressTunables.model_validate(user_config)
+            # One assignment: a request that is being planned sees all of the old or all of the new.
+            self._facts = replace(self._facts, tunables=tunables, policy=read_policy(self._args, tunables.quality))
+        except Exception:
+            # A running replica that raises here is stopped, and its successors cannot start.
+            if not self._has_started:
+                raise
+            logger.exception("the new user_config is refused; the one before it stays in force")
+
+    async def check_health(self) -> None:
+        """Serve's; the first one ends start-up. One that the event loop does not answer for 30 s counts as failed."""
+        self._has_started = True
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         auth = self._args.auth
         keys = KeyRing.load(None if auth.keys_file is None else project_path(auth.keys_file), auth.admin_tenants)
+        telemetry, tally = RayTelemetry(), QualityTally()
+        admission = Admission(lambda: self._facts.tunables.max_inflight_choices)
         service = ChatService(
-            self._stages, self.facts, self.engine_info, self._token_key, RayTelemetry(), self._stages.append_many
+            self._stages,
+            self.facts,
+            self.engine_info,
+            self._token_key,
+            telemetry,
+            self._stages.append_many,
+            admission,
+            tally,
         )
         return build_app(
             service,
+            ValidationService(self._stages.judge, self.facts, telemetry, admission, WallClock()),
+            tally,
             self,
             keys,
             self._token_key,

@@ -13,6 +13,8 @@ from deployments.controls.request import ControlsRequest
 
 MAX_MESSAGES = 512
 MAX_CHOICES = 4
+MAX_BEST_OF = 8
+"""Of any service; its own limit, ``max_best_of``, may be lower."""
 
 
 class _Strict(BaseModel):
@@ -73,16 +75,24 @@ class JsonSchemaFormat(_Strict):
     json_schema: JsonSchemaSpec
 
 
+class QualityOptions(_Strict):
+    """What the caller spends on a better answer."""
+
+    best_of: int = Field(default=1, ge=1, le=MAX_BEST_OF)
+    """Drafts that are made of each answer; the best by its verdict and score is the answer."""
+
+
 Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 StopText = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class ChatRequest(_Strict):
-    """See the module. ``controls`` is Rheostat's one addition; OpenAI clients send it through ``extra_body``."""
+    """See the module. ``controls`` and ``quality`` are Rheostat's own; OpenAI clients send them by ``extra_body``."""
 
     model: str = Field(max_length=256)
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     controls: ControlsRequest | None = None
+    quality: QualityOptions | None = None
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -140,6 +150,10 @@ class ChatRequest(_Strict):
     @property
     def choices(self) -> int:
         return self.n or 1
+
+    @property
+    def best_of(self) -> int:
+        return 1 if self.quality is None else self.quality.best_of
 
     @property
     def token_limit(self) -> int | None:

@@ -11,13 +11,14 @@ import orjson
 from deployments.controls.calibration import Calibration
 from deployments.controls.catalogue import Catalogue
 from deployments.controls.compiler import CallerSampling, CompiledControls, compile_controls
+from deployments.controls.preview import promised_range
 from deployments.controls.request import ControlsRequest, resolve
 from deployments.controls.schema_guard import check_schema
 from deployments.formatter.contractions import expand
 from deployments.ingress.openai_schema import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from deployments.ingress.records import describe_request
 from deployments.validator.policy import QualityPolicy
-from graph.contracts import CheckContext, EngineInfo, GenerationJob, Message, Sampling
+from graph.contracts import CheckContext, EngineInfo, FinishReason, GenerationJob, Message, Sampling
 from graph.errors import InvalidRequest, NotFound
 from graph.moves import Plan
 from graph.settings import IngressTunables
@@ -96,16 +97,14 @@ def plan_request(
             param="model",
             code="model_not_found",
         )
+    best_of = drafts_asked(request, facts.tunables)
     messages = tuple(Message(message.role, message.text) for message in request.messages)
     compiled = compile_request(request, messages, facts, engine)
-    context = CheckContext(
-        prompt=next((m.content for m in reversed(messages) if m.role == "user"), ""),
-        system="\n".join(m.content for m in messages if m.role in ("system", "developer")),
-        known_text="\n".join(m.content for m in compiled.messages if m.role not in ("system", "developer")),
+    context = check_context(
+        messages,
+        compiled,
+        facts.calibration,
         caller_limited=request.token_limit is not None or bool(request.ignore_eos),
-        language=compiled.language,
-        answer_format=compiled.answer_format,
-        json_schema=compiled.json_schema,
     )
     described = {
         "source_id": source_id,
@@ -127,6 +126,7 @@ def plan_request(
                 cache_salt=_cache_salt(facts.salt_key, caller.tenant),
             ),
             context=context,
+            best_of=best_of,
             answer_format=compiled.answer_format,
             rendering=compiled.rendering,
             streaming=bool(request.stream),
@@ -142,6 +142,58 @@ def plan_request(
         for index, generation_id in enumerate(generation_ids)
     )
     return Planned(compiled, plans, _previous_answer(messages))
+
+
+def drafts_asked(request: ChatRequest, tunables: IngressTunables) -> int:
+    """How many drafts of each answer the caller wants; cheap, so that admission can ask it too.
+
+    Raises:
+        InvalidRequest: More than this service makes, or several of a stream.
+    """
+    count, limit = request.best_of, tunables.max_best_of
+    if count > limit:
+        raise InvalidRequest(
+            f"quality.best_of is {count}; this service makes at most {limit} drafts of an answer, so send no more.",
+            param="quality.best_of",
+        )
+    if count > 1 and request.stream:
+        raise InvalidRequest(
+            f"quality.best_of is {count} with stream=true, and the best of several drafts is known only when they are "
+            "whole; send stream=false, or leave quality.best_of out.",
+            param="quality.best_of",
+        )
+    return count
+
+
+def check_context(
+    messages: tuple[Message, ...],
+    compiled: CompiledControls,
+    calibration: Calibration | None,
+    *,
+    caller_limited: bool = False,
+    finish_reason: FinishReason = "stop",
+) -> CheckContext:
+    """What the checks may know of a request; the same for a text that the engine writes and one that is sent.
+
+    Args:
+        messages: As the caller sent them, without our directives.
+        compiled: The controls, compiled for these messages.
+        calibration: What was measured on the model that is served; None: nothing.
+        caller_limited: The caller set a limit that may cut the answer.
+        finish_reason: As far as it is known; the pipeline puts the engine's in its place.
+    """
+    return CheckContext(
+        prompt=next((m.content for m in reversed(messages) if m.role == "user"), ""),
+        system="\n".join(m.content for m in messages if m.role in ("system", "developer")),
+        known_text="\n".join(m.content for m in compiled.messages if m.role not in ("system", "developer")),
+        finish_reason=finish_reason,
+        caller_limited=caller_limited,
+        language=compiled.language,
+        answer_format=compiled.answer_format,
+        json_schema=compiled.json_schema,
+        target_words=compiled.target_words,
+        reading_level=promised_range("technicality", compiled, calibration),
+    )
 
 
 def _previous_answer(messages: tuple[Message, ...]) -> str | None:
@@ -163,13 +215,7 @@ def compile_request(
         case JsonObjectFormat():
             schema = {"type": "object"}
     if schema is not None:
-        asked_format = controls.ls.get("format", "json")
-        if asked_format != "json":
-            raise InvalidRequest(
-                f"response_format asks for JSON and controls.ls.format for {asked_format!r}; send one of them.",
-                param="controls.ls.format",
-            )
-        controls = controls.model_copy(update={"ls": {**controls.ls, "format": "json"}})
+        controls = ask_for_json(controls, "response_format")
     limit, context = request.token_limit, engine.max_model_len
     if limit is not None and limit > context:
         field = "max_tokens" if request.max_tokens is not None else "max_completion_tokens"
@@ -215,6 +261,24 @@ def compile_request(
             param="controls.render",
         )
     return compiled
+
+
+def ask_for_json(controls: ControlsRequest, asked_by: str) -> ControlsRequest:
+    """``controls`` with the format JSON.
+
+    Args:
+        asked_by: The field that asks for it.
+
+    Raises:
+        InvalidRequest: The controls ask for another format.
+    """
+    asked_format = controls.ls.get("format", "json")
+    if asked_format != "json":
+        raise InvalidRequest(
+            f"{asked_by} asks for JSON and controls.ls.format for {asked_format!r}; send one of them.",
+            param="controls.ls.format",
+        )
+    return controls.model_copy(update={"ls": {**controls.ls, "format": "json"}})
 
 
 def _is_streamable(compiled: CompiledControls) -> bool:

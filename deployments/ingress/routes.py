@@ -28,8 +28,11 @@ from deployments.ingress.langfuse_scores import LangfuseScores
 from deployments.ingress.openai_schema import ChatRequest
 from deployments.ingress.planning import Caller, ServiceFacts, compile_request
 from deployments.ingress.privacy import TextPolicy
+from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.responses import json_response, refusal
 from deployments.ingress.service import ChatService, StreamCut
+from deployments.ingress.validation import ValidationService
+from deployments.ingress.validation_schema import parse_validation
 from graph.contracts import EngineInfo
 from graph.contracts import Message as Turn
 from graph.errors import InternalError, MethodNotAllowed, NotFound, RheostatError
@@ -51,6 +54,8 @@ class Backend(AnalysedLog, Protocol):
 
 def build_app(
     service: ChatService,
+    validation: ValidationService,
+    tally: QualityTally,
     backend: Backend,
     keys: KeyRing,
     token_key: SigningKey,
@@ -63,6 +68,7 @@ def build_app(
     """The whole HTTP application.
 
     Args:
+        tally: Fed by ``service``.
         contracts: The metrics that feedback may speak of.
         texts: What of the texts of feedback is stored.
         tells_request_id: Put ``x-request-id`` on every answer; False where the server around it does so already.
@@ -75,7 +81,7 @@ def build_app(
     feedback = FeedbackService(backend, keys, token_key, contracts, texts)
     scores = LangfuseScores(feedback, backend, contracts, texts)
     app.include_router(feedback_routes(backend, feedback, scores, keys, contracts, read_body))
-    app.include_router(_routes(service, backend, keys, read_body))
+    app.include_router(_routes(service, validation, tally, backend, keys, read_body))
     rng = random.Random()
 
     async def refuse(request: Request, error: Exception) -> Response:
@@ -108,7 +114,12 @@ def build_app(
 
 
 def _routes(
-    service: ChatService, backend: Backend, keys: KeyRing, read_body: Callable[[Request], Awaitable[Any]]
+    service: ChatService,
+    validation: ValidationService,
+    tally: QualityTally,
+    backend: Backend,
+    keys: KeyRing,
+    read_body: Callable[[Request], Awaitable[Any]],
 ) -> APIRouter:
     router = APIRouter()
 
@@ -125,6 +136,17 @@ def _routes(
         frames = service.stream(asked, caller, timeout_s)
         # Peeked, because an error before the first byte can still become a status.
         return EventStream(await anext(frames), frames)
+
+    @router.post("/v1/validate")
+    async def validate(request: Request) -> Response:
+        caller_of(request)
+        asked = parse_validation(await read_body(request))
+        return json_response(await validation.answer(asked, _timeout(request.headers)))
+
+    @router.get("/v1/quality")
+    async def quality(request: Request) -> Response:
+        tenant = caller_of(request).tenant
+        return json_response(tally.report(None if keys.sees_all(tenant) else tenant))
 
     @router.get("/v1/models")
     async def models(request: Request) -> Response:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from deployments.formatter.contraction_stream import ContractionStream
 from deployments.formatter.contractions import expand
 from deployments.formatter.plain_stream import PlainStream
 from deployments.formatter.stream_chain import StreamChain
+from deployments.ingress.admission import Admission
 from deployments.ingress.envelopes import (
     DONE,
     ChunkWriter,
@@ -24,18 +25,20 @@ from deployments.ingress.envelopes import (
     usage_json,
 )
 from deployments.ingress.openai_schema import ChatRequest
-from deployments.ingress.planning import Caller, Planned, ServiceFacts, plan_request
+from deployments.ingress.planning import Caller, Planned, ServiceFacts, drafts_asked, plan_request
+from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.telemetry import RequestFacts, Telemetry
 from deployments.ingress.undelivered import AppendMany, UndeliveredMarks, WatchedStages
 from deployments.validator.guard import StreamGuard
-from deployments.validator.policy import decide_last_resort
+from graph.best_of import BestOf
 from graph.contracts import CheckContext, EngineInfo
-from graph.errors import Overloaded, RheostatError, as_rheostat_error
+from graph.errors import RheostatError, as_rheostat_error
 from graph.ids import new_id
 from graph.lifecycle import RequestLife, TextStream
 from graph.moves import Answer, End, Plan, Release
 from graph.pipeline import Clock, Stages, Timings, live
 from graph.quality import quality_of
+from graph.regeneration_budget import RegenerationBudgets
 
 logger = logging.getLogger(__name__)
 VERSION = "0.1.0"
@@ -62,9 +65,12 @@ class _Running:
     """One choice while it is being made."""
 
     plan: Plan
+    tenant: str
     life: RequestLife
     timings: Timings
     stages: WatchedStages
+    best_of: BestOf | None
+    """Below ``stages``; None: one draft was asked for."""
 
 
 class ChatService:
@@ -76,6 +82,8 @@ class ChatService:
         engine_info: Raises Unavailable while no generator is up.
         token_key: Signs feedback tokens, and makes pseudonyms of the persons who ask.
         append_many: Puts rows into the log; an outcome a row.
+        admission: Shared with whatever else takes up the pools.
+        tally: Counts every whole answer.
     """
 
     def __init__(
@@ -86,6 +94,8 @@ class ChatService:
         token_key: SigningKey,
         telemetry: Telemetry,
         append_many: AppendMany,
+        admission: Admission,
+        tally: QualityTally,
         clock: Clock | None = None,
     ) -> None:
         self._stages = stages
@@ -94,14 +104,16 @@ class ChatService:
         self._token_key = token_key
         self._telemetry = telemetry
         self._undelivered = UndeliveredMarks(append_many)
+        self._admission = admission
+        self._tally = tally
+        self._regenerations = RegenerationBudgets()
         self._clock = clock or WallClock()
-        self._inflight = 0
 
     async def complete(self, request: ChatRequest, caller: Caller, timeout_s: float | None) -> dict[str, Any]:
         """A whole chat completion; raises a RheostatError instead of a partial one."""
-        with self._admit(request.choices):
+        with self._admit(request):
             planned, engine = await self._plan(request, caller, timeout_s)
-            lives = self._start(planned)
+            lives = self._start(planned, caller)
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(self._finish(running)) for running in lives]
@@ -128,9 +140,9 @@ class ChatService:
         An error before the first frame is raised as it is, for it can still become a status; later it becomes an
         error frame and then StreamCut.
         """
-        with self._admit(request.choices):
+        with self._admit(request):
             planned, engine = await self._plan(request, caller, timeout_s)
-            lives = self._start(planned)
+            lives = self._start(planned, caller)
             options = request.stream_options
             wants_usage = options is not None and options.include_usage
             continuous = options is not None and options.continuous_usage_stats
@@ -158,16 +170,9 @@ class ChatService:
                 yield chunks.usage(usage_json([answer.usage for answer in answers]))
             yield DONE
 
-    @contextmanager
-    def _admit(self, choices: int) -> Iterator[None]:
-        limit = self._facts().tunables.max_inflight_choices
-        if self._inflight + choices > limit:
-            raise Overloaded(f"{self._inflight} answers are in the making, the limit is {limit}; try again soon.")
-        self._inflight += choices
-        try:
-            yield
-        finally:
-            self._inflight -= choices
+    def _admit(self, request: ChatRequest) -> AbstractContextManager[None]:
+        """A place a draft. What can never be served is refused as that, however busy it is."""
+        return self._admission.admit(request.choices * drafts_asked(request, self._facts().tunables))
 
     async def _plan(self, request: ChatRequest, caller: Caller, timeout_s: float | None) -> tuple[Planned, EngineInfo]:
         facts = self._facts()
@@ -187,25 +192,26 @@ class ChatService:
         )
         return planned, engine
 
-    def _start(self, planned: Planned) -> list[_Running]:
+    def _start(self, planned: Planned, caller: Caller) -> list[_Running]:
         """A life a choice."""
-        policy = self._facts().policy
+        facts = self._facts()
         context = _guarded_context(planned.plans[0])  # the choices share it
-        return [
-            _Running(
-                plan,
-                RequestLife(
-                    plan,
-                    lambda: StreamGuard(context, policy),
-                    _make_rendering(plan),
-                    lambda verdict: decide_last_resort(verdict, policy),
-                    expand,
-                ),
-                Timings(self._clock.now()),
-                WatchedStages(self._stages),
-            )
-            for plan in planned.plans
-        ]
+        return [self._start_one(plan, caller, facts, context) for plan in planned.plans]
+
+    def _start_one(self, plan: Plan, caller: Caller, facts: ServiceFacts, context: CheckContext) -> _Running:
+        policy = facts.policy
+        life = RequestLife(
+            plan,
+            lambda: StreamGuard(context, policy),
+            _make_rendering(plan),
+            expand,
+            policy.closed_beyond_guard,
+            self._regenerations.of(plan.record["tenant"], policy.regenerations_per_answer),
+        )
+        judge_timeout_s = facts.tunables.judge_timeout_s
+        best_of = BestOf(self._stages, plan, self._clock, judge_timeout_s) if plan.best_of > 1 else None
+        stages = WatchedStages(best_of or self._stages)
+        return _Running(plan, caller.tenant, life, Timings(self._clock.now()), stages, best_of)
 
     def _mark_undelivered(self, lives: list[_Running], caller: Caller) -> asyncio.Task[None] | None:
         recorded = [each.plan.job.generation_id for each in lives if each.stages.is_recorded]
@@ -223,7 +229,10 @@ class ChatService:
                         end = move
                     yield move
         finally:
-            self._telemetry.observe(RequestFacts.of(running.plan, running.life, end, running.timings))
+            untold_tokens = running.best_of.untold_tokens if running.best_of else 0
+            self._telemetry.observe(RequestFacts.of(running.plan, running.life, end, running.timings, untold_tokens))
+            if end is not None and end.answer is not None:
+                self._tally.add(running.tenant, end.answer)
 
     async def _finish(self, running: _Running) -> Answer:
         async with aclosing(self._moves(running)) as moves:
@@ -295,6 +304,7 @@ class ChatService:
             "feedback_token": sign(claims, self._token_key),
             "attempts": answer.attempts,
             "discarded_tokens": answer.usage.discarded_tokens,
+            **({"best_of": running.best_of.to_json()} if running.best_of else {}),
         }
 
 

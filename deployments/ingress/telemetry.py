@@ -17,6 +17,8 @@ class RequestFacts:
     error_code: str
     streamed: bool
     attempts: int
+    findings: tuple[tuple[str, str], ...]
+    """Check and action of each finding of the answer."""
     prompt_tokens: int
     completion_tokens: int
     discarded_tokens: int
@@ -25,7 +27,10 @@ class RequestFacts:
     phases_s: dict[str, float]
 
     @classmethod
-    def of(cls, plan: Plan, life: RequestLife, end: End | None, timings: Timings) -> "RequestFacts":
+    def of(
+        cls, plan: Plan, life: RequestLife, end: End | None, timings: Timings, untold_tokens: int = 0
+    ) -> "RequestFacts":
+        """``untold_tokens``: of drafts that ``life`` never heard of, since it ended before one was chosen."""
         answer = end.answer if end else None
         usage = answer.usage if answer else life.usage
         first = timings.first_release
@@ -35,9 +40,10 @@ class RequestFacts:
             error_code=end.error.code if end and end.error else "none",
             streamed=plan.streaming,
             attempts=answer.attempts if answer else 1,
+            findings=tuple((finding.check, finding.action) for finding in answer.findings) if answer else (),
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
-            discarded_tokens=usage.discarded_tokens,
+            discarded_tokens=usage.discarded_tokens + untold_tokens,
             first_release_s=None if first is None else first - timings.started,
             total_s=sum(timings.marks.values()),
             phases_s=dict(timings.marks),
@@ -48,6 +54,10 @@ class Telemetry(Protocol):
     """Takes facts; never raises, never blocks."""
 
     def observe(self, facts: RequestFacts) -> None: ...
+
+    def validated(self, outcome: str) -> None:
+        """A text that a caller sent was judged."""
+        ...
 
 
 class RayTelemetry:
@@ -62,6 +72,21 @@ class RayTelemetry:
             "rheostat_requests_total",
             description="Choices by how they ended.",
             tag_keys=("ending", "outcome", "error", "streamed"),  # type: ignore[arg-type]  # ray says tuple[str]
+        )
+        self._validations = Counter(
+            "rheostat_validations_total",
+            description="Texts that callers sent to be judged, by outcome.",
+            tag_keys=("outcome",),
+        )
+        self._regenerations = Counter(
+            "rheostat_regenerations_total",
+            description="Answers that were written a second time, by the outcome.",
+            tag_keys=("outcome",),
+        )
+        self._findings = Counter(
+            "rheostat_findings_total",
+            description="Findings in answers that left or were blocked, by check and by what was done.",
+            tag_keys=("check", "action"),  # type: ignore[arg-type]  # ray says tuple[str]
         )
         self._tokens = Counter("rheostat_tokens_total", description="Tokens by kind.", tag_keys=("kind",))
         self._first = Histogram(
@@ -82,6 +107,10 @@ class RayTelemetry:
             "streamed": str(facts.streamed).lower(),
         }
         self._requests.inc(1, tags=tags)
+        if facts.attempts > 1:
+            self._regenerations.inc(1, tags={"outcome": facts.outcome})
+        for check, action in facts.findings:
+            self._findings.inc(1, tags={"check": check, "action": action})
         for kind in ("prompt", "completion", "discarded"):
             count = getattr(facts, f"{kind}_tokens")
             if count:
@@ -90,3 +119,6 @@ class RayTelemetry:
             self._first.observe(facts.first_release_s)
         for phase, seconds in facts.phases_s.items():
             self._phases.observe(seconds, tags={"phase": phase})
+
+    def validated(self, outcome: str) -> None:
+        self._validations.inc(1, tags={"outcome": outcome})

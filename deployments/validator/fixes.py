@@ -28,6 +28,7 @@ _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|cf|vs|no|fig|approx|dr|mr|mrs|ms|prof|st|jr|sr|z\.\s?b|bzw|u\.a|d\.h)|\b[A-Za-z]|^\s*\d{1,3})\.$",
     re.IGNORECASE,
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•‣◦]\s|\d{1,3}[.)]\s|\|)")
 
 
@@ -96,7 +97,12 @@ def repair_json(text: str, schema: Mapping[str, object] | None) -> str | None:
     # json-repair makes '' of anything without JSON in it, and several values of prose with several in it.
     if value == "" or json_schema.explain_mismatch(value, schema) is not None:
         return None
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return None  # 1e999, which Python reads as infinity
+    # Half a surrogate pair, which JSON can spell and UTF-8 cannot hold, stays spelled.
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 
 def _is_deep(text: str) -> bool:

@@ -3,10 +3,13 @@
 Pure and incremental: text goes in as it comes, the text that is safe to send comes out. What may still become
 part of a secret, a personal value or a leak is held; the rest leaves at once. Because every hard check judges
 each value by a bounded stretch of text (see ``watch.py``), what is released does not depend on how the stream
-was cut. Quality checks need the whole text and are not run here.
+was cut. Quality checks need the whole text and are not run here. The end of a sentence flushes nothing by itself, for
+a value may go on behind a full stop ("jane.doe@..."); the white space after it does.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from deployments.validator.checks import CHECKS, Check
 from deployments.validator.fixes import FIXES, redact
@@ -37,7 +40,7 @@ class StreamGuard:
 
     ``fix`` redacts in place and goes on, ``note`` tells and goes on, every stronger action stops: what has left
     cannot be taken back, so there is nothing to regenerate. From the start of a stopping value on, nothing is
-    released. A check that raises stops the stream too.
+    released. A check that raises stops the stream too: a hard check cannot be set to fail open.
     """
 
     def __init__(self, context: CheckContext, policy: QualityPolicy) -> None:
@@ -83,6 +86,7 @@ class StreamGuard:
         start = len(self._left)
         found: list[Finding] = []
         settled = len(text)
+        open_from: dict[str, int] = {}
         for check in self._checks:
             assert check.watch is not None
             try:
@@ -91,15 +95,16 @@ class StreamGuard:
                 failed = Finding(check.name, "hard", f"{CHECK_FAILED}: {type(error).__name__}", None, "block")
                 return self._stop("", [failed])
             found += [replace(finding, action=self._actions[check.name]) for finding in sight.findings]
+            open_from[check.name] = sight.open_from
             settled = min(settled, sight.open_from)
+        # Stable: at one place the checks stay in their order.
         found.sort(key=_start)
 
-        stops = [_start(finding) for finding in found if _stops(finding) and _start(finding) <= settled]
-        if stops:
-            cut = _move_before_straddling(found, stops[0])
+        stopping = next((f for f in found if _stops(f) and _start(f) <= settled), None)
+        if stopping is not None and self._is_first(stopping, open_from):
+            cut = _move_before_straddling(found, _start(stopping))
             passed = [f for f in found if _end(f) <= cut]
-            stopping = [f for f in found if _stops(f) and _start(f) == stops[0]]
-            return self._stop(self._emit(text, start, cut, passed), self._place(passed + stopping, start))
+            return self._stop(self._emit(text, start, cut, passed), self._place([*passed, stopping], start))
         cut = _move_before_straddling(found, settled)
         passed = [f for f in found if _end(f) <= cut]
         released = self._emit(text, start, cut, passed)
@@ -107,6 +112,12 @@ class StreamGuard:
         self._passed += cut - start
         self._left, self._held = text[max(0, cut - LEFT_CONTEXT) : cut], text[cut:]
         return Released(released, tuple(findings))
+
+    def _is_first(self, stopping: Finding, open_from: Mapping[str, int]) -> bool:
+        """Whether no check before this one may still find something at the same place: the verdict would depend on
+        how the stream was cut."""
+        before = takewhile(lambda check: check.name != stopping.check, self._checks)
+        return all(open_from[check.name] > _start(stopping) for check in before)
 
     def _emit(self, text: str, start: int, cut: int, passed: list[Finding]) -> str:
         redacted = [_shift(finding, -start) for finding in passed if finding.action == "fix"]

@@ -1,14 +1,24 @@
-"""Cuts text into folded words, the unit of the repetition, echo and prompt-leak checks.
+"""Cuts text into folded words, the unit of the repetition, echo and leak checks.
 
 Case, spaces and punctuation do not count. Scripts that write no spaces between words (Chinese, Japanese,
 Thai, ...) give one word a character: a whole sentence as one word could be neither counted nor compared.
 """
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-__all__ = ["Word", "count_unspaced", "fold", "is_unspaced", "iterate_words"]
+__all__ = [
+    "Word",
+    "begins_one",
+    "count_unspaced",
+    "fold",
+    "is_inside_word",
+    "is_unspaced",
+    "is_word_open",
+    "iterate_words",
+]
 
 # Thai to Lao, Myanmar, Khmer, kana, CJK ideographs and their extensions.
 _UNSPACED = (
@@ -45,3 +55,20 @@ def is_unspaced(form: str) -> bool:
 def count_unspaced(text: str) -> int:
     """How many characters of ``text`` belong to scripts that write no spaces."""
     return 0 if text.isascii() else len(_UNSPACED_CHARACTER.findall(text))
+
+
+def is_inside_word(text: str, at: int) -> bool:
+    """Whether character ``at`` goes on with the word of the one before it; ``at`` is neither 0 nor len(text)."""
+    before, after = text[at - 1], text[at]
+    return before.isalnum() and after.isalnum() and not is_unspaced(before) and not is_unspaced(after)
+
+
+def is_word_open(text: str) -> bool:
+    """Whether more text may go on with the last word of ``text``; a character without spaces is a word by itself."""
+    return text[-1:].isalnum() and not is_unspaced(text[-1])
+
+
+def begins_one(part: str, forms: Sequence[str]) -> bool:
+    """Whether one of the sorted ``forms`` begins with ``part``."""
+    at = bisect_left(forms, part)
+    return at < len(forms) and forms[at].startswith(part)

@@ -19,6 +19,7 @@ from ray import serve
 from deployments.feedback.directory import read_log
 from tests.bad_feedback import FEEDBACK_TABLE
 from tests.bad_input import TABLE, Bad, problems
+from tests.bad_validation import VALIDATION_TABLE
 from tests.cluster import chat, with_user_config
 from tests.graph.conftest import KEYS
 
@@ -48,7 +49,7 @@ def wait_until_idle(app: str = "rheostat", timeout_s: float = 20) -> None:
         time.sleep(0.05)  # the engine offers no event for this
 
 
-@pytest.mark.parametrize("bad", [*TABLE, *FEEDBACK_TABLE], ids=lambda bad: bad.name)
+@pytest.mark.parametrize("bad", [*TABLE, *FEEDBACK_TABLE, *VALIDATION_TABLE], ids=lambda bad: bad.name)
 def test_a_faulty_request_is_refused_by_name(bad: Bad, client: httpx.Client) -> None:
     content = bad.raw if bad.raw is not None else json.dumps(bad.body).encode() if bad.body is not None else None
     headers = {"content-type": "application/json", **bad.headers}
@@ -185,7 +186,13 @@ def test_without_a_key_only_health_and_readiness_answer(headers: dict[str, str],
     with httpx.Client(base_url=url, timeout=60, trust_env=False, headers=headers) as stranger:
         for path in ("/health", "/ready"):
             assert stranger.get(path).status_code == 200
-        for method, path in (("GET", "/v1/models"), ("GET", "/v1/controls"), ("GET", "/metrics"), ("POST", CHAT)):
+        for method, path in (
+            ("GET", "/v1/models"),
+            ("GET", "/v1/controls"),
+            ("GET", "/v1/quality"),
+            ("GET", "/metrics"),
+            ("POST", CHAT),
+        ):
             refused = stranger.request(method, path, json=chat() if method == "POST" else None)
             assert refused.status_code == 401, path
             assert refused.json()["error"]["code"] == "invalid_api_key"
@@ -214,6 +221,18 @@ def test_models_health_ready_and_metrics_answer(client: httpx.Client) -> None:
         assert time.monotonic() < until, page[:2000]
         time.sleep(0.2)  # exporters publish on their own clock
     assert 'outcome="pass"' in page
+
+
+def test_findings_are_counted_by_check_and_action(client: httpx.Client) -> None:
+    client.post(CHAT, json=chat(max_tokens=3))
+    until = time.monotonic() + 30
+    while not any(map(is_told_truncation, client.get("/metrics").text.splitlines())):
+        assert time.monotonic() < until
+        time.sleep(0.2)  # exporters publish on their own clock
+
+
+def is_told_truncation(line: str) -> bool:
+    return line.startswith("rheostat_findings_total{") and 'action="note"' in line and 'check="truncation"' in line
 
 
 def test_curl_streams_an_answer(url: str) -> None:

@@ -3,6 +3,11 @@
 import sys
 
 import pytest
+from hypothesis import settings
+
+# A deadline is wall time: whatever else runs on the machine, other workers too, would fail a test by it.
+settings.register_profile("unit", settings(), deadline=None)
+settings.load_profile("unit")
 
 
 @pytest.fixture(autouse=True)

@@ -5,19 +5,46 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from deployments.controls.catalogue import load_catalogue
 from deployments.controls.request import ControlsRequest, resolve
 from deployments.feedback.events import FeedbackEvent
+from deployments.ingress.admission import Admission
 from deployments.ingress.openai_schema import ChatRequest
+from deployments.ingress.planning import ServiceFacts
+from deployments.ingress.quality_tally import QualityTally
+from deployments.ingress.service import WallClock
+from deployments.ingress.telemetry import RequestFacts
+from deployments.ingress.validation import ValidationService
+from deployments.ingress.validation_schema import MAX_ITEMS, ValidationItem, parse_validation
+from deployments.validator.policy import QualityPolicy, judge, load_policy
+from deployments.validator.scores import DEFAULT_CAPS, SLOT_SUB_SCORES, SUB_SCORES, WEIGHTS
+from graph.contracts import Outcome, ValidationJob, Verdict
+from graph.settings import IngressTunables
 from tests.cluster import ROOT
 
 CATALOGUE = load_catalogue(ROOT / "configs/controls.yaml")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text()
 API = (ROOT / "docs/api.md").read_text()
+POLICY = (ROOT / "docs/quality-policy.md").read_text()
+API_JSON = [json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", API, re.DOTALL)]
+
+
+class Counted:
+    """Telemetry that keeps the outcomes."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    def observe(self, facts: RequestFacts) -> None:
+        raise AssertionError("nothing was answered")
+
+    def validated(self, outcome: str) -> None:
+        self.outcomes.append(outcome)
 
 
 def test_the_curls_of_the_readme_are_requests_that_are_accepted() -> None:
@@ -29,9 +56,42 @@ def test_the_curls_of_the_readme_are_requests_that_are_accepted() -> None:
 
 
 def test_the_controls_and_feedback_of_the_api_page_are_accepted() -> None:
-    controls, feedback = (json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", API, re.DOTALL))
+    controls, *_, feedback = API_JSON
     resolve(CATALOGUE, ControlsRequest.model_validate(controls))
     FeedbackEvent.model_validate(feedback)
+
+
+async def test_the_judgement_of_the_api_page_is_the_one_that_its_text_gets() -> None:
+    _, asked, told, *_ = API_JSON
+    policy = load_policy(ROOT / "configs/quality.yaml")
+    facts = ServiceFacts(CATALOGUE, policy, IngressTunables(), frozenset(), None)
+
+    async def judge_here(job: ValidationJob) -> Verdict:
+        return judge(job.text, job.context, policy)
+
+    counts = Counted()
+    service = ValidationService(judge_here, lambda: facts, counts, Admission(lambda: 1), WallClock())
+    assert await service.answer(parse_validation(asked), None) == told
+    assert counts.outcomes == [told["quality"]["outcome"]]
+
+
+def test_every_field_of_a_text_to_judge_is_on_the_api_page() -> None:
+    section = API.partition("## Judging a text")[2].partition("\n## ")[0]
+    missing = [
+        name for name, field in ValidationItem.model_fields.items() if f"| `{field.alias or name}` |" not in section
+    ]
+    assert missing == []
+    assert f"1 to {MAX_ITEMS} of these" in section
+
+
+def test_the_quality_of_the_api_page_has_the_keys_that_it_is_answered_with() -> None:
+    *_, told, _ = API_JSON
+    empty = QualityTally().report(None)
+    assert list(told) == list(empty)
+    for part in ("recent", "total"):
+        assert list(told[part]) == list(empty[part])
+        assert list(told[part]["outcomes"]) == list(empty[part]["outcomes"])
+        assert list(told[part]["scores"]) == list(WEIGHTS)
 
 
 def test_the_python_of_the_readme_compiles_and_its_controls_are_accepted() -> None:
@@ -40,6 +100,33 @@ def test_the_python_of_the_readme_compiles_and_its_controls_are_accepted() -> No
     found = re.search(r"extra_body=\{\"controls\": (\{.*\})\}", code)
     assert found
     resolve(CATALOGUE, ControlsRequest.model_validate(json.loads(found[1])))
+
+
+def test_the_readme_names_every_outcome() -> None:
+    (line,) = [line for line in README.splitlines() if '["outcome"]' in line]
+    assert set(re.findall(r"\w+", line.partition("#")[2])) - {"or"} == set(get_args(Outcome))
+
+
+def test_the_policy_page_weighs_sub_scores_and_sorts_checks_as_the_code_does() -> None:
+    section = POLICY.partition("## The score\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([0-9.]+) \| (.*) \|$", section, re.MULTILINE)
+    assert {name: float(weight) for name, weight, _ in rows} == dict(WEIGHTS)
+    of_checks = {check: name for name, _, checks in rows for check in re.findall(r"(?<!kind )`(\w+)`", checks)}
+    of_slots = {kind: name for name, _, checks in rows for kind in re.findall(r"kind `(\w+)`", checks)}
+    assert (of_checks, of_slots) == (dict(SUB_SCORES), dict(SLOT_SUB_SCORES))
+
+
+def test_the_policy_page_tells_the_caps() -> None:
+    (told,) = re.findall(r"`score_caps` holds.*?while the check fails: (.*?), and none for", POLICY, re.DOTALL)
+    parts = re.findall(r"([0-9.]+) for ((?:`\w+`(?:, | and |,\s|\s)?(?:and )?)+)", told.replace("\n", " "))
+    caps = {check: float(cap) for cap, checks in parts for check in re.findall(r"`(\w+)`", checks)}
+    assert caps == dict(DEFAULT_CAPS)
+
+
+def test_every_setting_of_the_policy_is_on_its_page() -> None:
+    assert [
+        name for name in QualityPolicy.model_fields if f"`{name}`" not in POLICY and f"\n{name}:" not in POLICY
+    ] == []
 
 
 def test_every_request_field_is_on_the_api_page() -> None:

@@ -1,19 +1,13 @@
-"""Tells whether an answer is JSON and meets the caller's schema (JSON Schema, draft 2020-12).
-
-The schema is the caller's: its references are never fetched, and its patterns are run only where they cannot
-take exponential time on the model's text.
-"""
+"""Tells whether an answer is JSON and meets the caller's schema (JSON Schema, draft 2020-12)."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator, ValidationError
-from jsonschema.exceptions import best_match
-from jsonschema.validators import extend
-from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # ships no types
+from jsonschema import SchemaError, ValidationError
+from referencing.exceptions import Unresolvable
 
+from deployments.validator.bounded_schema import TooMuchWork, find_mismatch
 from deployments.validator.thresholds import DEFAULTS, Thresholds
 from graph.contracts import CheckContext, Finding, Severity
 
@@ -21,13 +15,6 @@ __all__ = ["NAME", "SEVERITY", "check", "explain_mismatch"]
 
 NAME = "json_schema"
 SEVERITY: Severity = "soft"
-_MAX_PATTERN = 256
-_MAX_MATCHED = 256
-"""Characters of a value that a pattern is run on; longer values are taken to match."""
-# A quantified group, a back-reference or a lookaround may need exponential time, many open repeats a high power.
-_COSTLY = re.compile(r"\)[*+{?]|\\[1-9]|\(\?")
-_WIDE = re.compile(r"(?<!\\)[*+]|\{\d*,\d*\}")
-_MAX_WIDE = 3
 
 
 def check(text: str, context: CheckContext, thresholds: Thresholds = DEFAULTS) -> tuple[Finding, ...]:
@@ -39,6 +26,7 @@ def check(text: str, context: CheckContext, thresholds: Thresholds = DEFAULTS) -
     Raises:
         jsonschema.SchemaError: The schema itself is not valid.
         referencing.exceptions.Unresolvable: It refers to something outside itself.
+        TooMuchWork: Whether the answer meets it cannot be told in bounded time.
     """
     if context.json_schema is None and context.answer_format != "json":
         return ()
@@ -46,27 +34,41 @@ def check(text: str, context: CheckContext, thresholds: Thresholds = DEFAULTS) -
         value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         return (Finding(NAME, SEVERITY, f"the text is not JSON: {_shorten(str(error))}"),)
-    reason = explain_mismatch(value, context.json_schema)
+    reason = None if context.json_schema is None else _compare(value, context.json_schema)
     return () if reason is None else (Finding(NAME, SEVERITY, reason),)
 
 
 def explain_mismatch(value: Any, schema: Mapping[str, Any] | None) -> str | None:
-    """What keeps a parsed value from meeting ``schema``; None: it meets it, or there is no schema."""
-    if schema is None:
-        return None
-    Draft202012Validator.check_schema(schema)
-    # The default registry would fetch remote references over HTTP.
-    error = best_match(_Validator(_drop_costly_names(schema), registry=REGISTRY).iter_errors(value))
-    if error is None:
+    """What keeps a parsed value from meeting ``schema``; None: it meets it, or there is no schema.
+
+    Where that cannot be told, in bounded time or at all, it is taken not to meet it. Raises nothing.
+    """
+    try:
+        return None if schema is None else _compare(value, schema)
+    except TooMuchWork as error:
+        return str(error)
+    except (SchemaError, Unresolvable) as error:
+        return f"the schema cannot be met: {type(error).__name__}"
+
+
+def _compare(value: Any, schema: Mapping[str, Any]) -> str | None:
+    try:
+        mismatch = find_mismatch(value, schema)
+    except RecursionError:
+        return "the JSON is nested too deep to be compared with the schema"
+    except OverflowError:
+        return "the JSON holds a number that is too large to be compared with the schema"
+    if mismatch is None:
         return None
     # Never the value, nor a key that only the answer has: a finding is shown where the value itself may be redacted.
-    rule = _shorten(f"{error.validator} {error.validator_value!r}")
-    return f"the JSON does not meet the schema at {_schema_path(error)}: expected {rule}"
+    written = json.dumps(mismatch.validator_value, ensure_ascii=False)
+    rule = "nothing" if mismatch.validator is None else f"{mismatch.validator} {written}"
+    return f"the JSON does not meet the schema at {_schema_path(mismatch)}: expected {_shorten(rule)}"
 
 
-def _schema_path(error: ValidationError) -> str:
+def _schema_path(mismatch: ValidationError) -> str:
     """Where in the schema, since those names are the caller's own."""
-    return "$" + "".join(f".{part}" for part in error.absolute_schema_path)
+    return "$" + "".join(f".{part}" for part in mismatch.absolute_schema_path)
 
 
 def _refuse_constant(name: str) -> None:
@@ -75,29 +77,3 @@ def _refuse_constant(name: str) -> None:
 
 def _shorten(message: str) -> str:
     return message if len(message) <= 200 else message[:197] + "..."
-
-
-def _is_cheap(pattern: str) -> bool:
-    return len(pattern) <= _MAX_PATTERN and not _COSTLY.search(pattern) and len(_WIDE.findall(pattern)) <= _MAX_WIDE
-
-
-def _check_pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    if not isinstance(instance, str) or len(instance) > _MAX_MATCHED or not _is_cheap(pattern):
-        return
-    if not re.search(pattern, instance):
-        yield ValidationError(f"{instance!r} does not match {pattern!r}")
-
-
-_Validator = extend(Draft202012Validator, {"pattern": _check_pattern})  # type: ignore[no-untyped-call]
-
-
-def _drop_costly_names(schema: Any) -> Any:
-    """The schema without patternProperties that are costly, and without what depends on them."""
-    if isinstance(schema, list):
-        return [_drop_costly_names(item) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    names = schema.get("patternProperties")
-    is_costly = isinstance(names, Mapping) and not all(map(_is_cheap, names))
-    dropped = {"patternProperties", "additionalProperties", "unevaluatedProperties"} if is_costly else set()
-    return {key: _drop_costly_names(value) for key, value in schema.items() if key not in dropped}

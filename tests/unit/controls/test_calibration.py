@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from deployments.controls.calibration import Calibration, load_calibration
 from deployments.controls.catalogue import describe
 from deployments.controls.compiler import CallerSampling
-from deployments.controls.preview import preview
+from deployments.controls.preview import preview, promised_range
 from graph.errors import ConfigurationError
 
 MODEL = "smollm2-135m-instruct"
@@ -215,6 +215,14 @@ def test_a_preview_promises_what_was_measured() -> None:
     json.dumps(body)
 
 
+def test_the_range_that_is_promised_is_the_one_that_the_preview_shows() -> None:
+    compiled = make_compiled({"depth": 25, "formality": 75})
+    assert promised_range("depth", compiled, CALIBRATION) == (85, 130)
+    assert promised_range("formality", compiled, CALIBRATION) == (0, 1)
+    for name, calibration in (("technicality", CALIBRATION), ("depth", None), ("spin", CALIBRATION)):
+        assert promised_range(name, compiled, calibration) is None
+
+
 def test_a_preview_of_a_target_shows_it_beside_its_level() -> None:
     body = preview(make_compiled(targets={"depth": 490}, calibration=CALIBRATION), CALIBRATION)
     assert (body["lp"]["depth"]["value"], body["lp"]["depth"]["target"]) == (75, 490)
@@ -245,6 +253,7 @@ def test_a_preview_promises_nothing_that_was_not_measured(compiled: Any) -> None
     body = preview(compiled, CALIBRATION)
     assert body["expected_words"] is None
     assert body["lp"]["depth"]["expected"] is None
+    assert promised_range("depth", compiled, CALIBRATION) is None
 
 
 SHIPPED = sorted((CATALOGUE_FILE.parent / "calibration").glob("*.json"))

@@ -91,6 +91,13 @@ def test_a_definition_that_refers_to_itself_is_refused(definitions: dict[str, An
     assert "refers to itself" in refusal_of({**make_schema(x={"$ref": "#/$defs/a"}), "$defs": definitions})
 
 
+def test_unevaluated_properties_beside_patterns_of_names_are_refused_for_nobody_would_check_them() -> None:
+    schema = make_schema(x={"type": "object", "patternProperties": {"^a": {}}})
+    assert "unevaluatedProperties is not supported" in refusal_of({**schema, "unevaluatedProperties": False})
+    check_schema(schema)
+    check_schema({**make_schema(x={}), "unevaluatedProperties": False})
+
+
 def test_references_that_multiply_are_refused_at_once() -> None:
     definitions: dict[str, Any] = {"d0": {"type": "string"}}
     for n in range(1, 5):

@@ -9,6 +9,8 @@ from deployments.feedback.lookup import LogReader
 from deployments.feedback.schema import is_intact
 from graph.errors import InternalError
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):

@@ -14,6 +14,8 @@ from deployments.feedback.archive import read_archive_manifest, verify_archive
 from deployments.feedback.compaction import compact
 from deployments.feedback.directory import QUARANTINE, list_segments
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture
 def log(tmp_path):

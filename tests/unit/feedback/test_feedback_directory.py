@@ -161,6 +161,7 @@ def test_a_crash_at_any_step_of_recovery_loses_nothing(log, tmp_path):
     assert step > 20
 
 
+@pytest.mark.exhaustive
 def test_a_power_cut_at_any_step_loses_no_acknowledged_row_and_makes_up_none(log, tmp_path):
     log.mkdir()
     files = RecordingFiles()

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[3]
 REAL = ("directory not writable, real", "file size limit, real", "two writers at once")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("fault", "least"),
     [
@@ -35,6 +36,7 @@ def test_a_fault_at_any_place_gives_no_false_ack_and_the_next_writer_recovers(tm
         assert any(case.trial.failed for case in cases)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fault", REAL)
 def test_real_faults_give_no_false_ack_and_the_next_writer_recovers(fault):
     # In a process of its own: it forks, and pytest may have threads.

@@ -3,10 +3,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 KILLS = 20
 
 
+@pytest.mark.exhaustive
 def test_kill_9_at_any_moment_loses_doubles_and_changes_no_acknowledged_row(tmp_path):
     # In a process of its own: it forks, and pytest may have threads.
     record = tmp_path / "record.json"

@@ -230,6 +230,7 @@ def test_a_row_whose_bytes_have_changed_since_is_an_error_and_no_wrong_row(log, 
         reader.event("event-00001")
 
 
+@pytest.mark.exhaustive
 def test_no_flip_of_a_bit_in_the_archive_gives_a_wrong_row(log):
     write_epoch(log, 1, make_rows(range(20)))
     compact(log, QuickFiles())
@@ -293,6 +294,7 @@ def test_a_compaction_in_the_middle_of_a_look_up_hides_nothing(log, live, monkey
     assert left == [0]
 
 
+@pytest.mark.exhaustive
 def test_what_was_acknowledged_is_found_by_every_thread_while_the_log_is_compacted(log):
     writer = LogWriter(log, files=QuickFiles(), limits=RotationLimits(max_rows=20))
     reader = LogReader(log)

@@ -83,6 +83,7 @@ def test_no_more_states_are_made_than_were_asked_for_and_the_corners_always():
     assert len(states_after(*WRITTEN, most=5)) == 4 + 5
 
 
+@pytest.mark.exhaustive
 @KILLED_THREADS
 def test_power_cuts_lose_nothing_and_logs_that_forget_a_sync_are_caught(tmp_path):
     outcome = power(STATES, seed=3, scratch=tmp_path, processes=1, mutant_states=30)

@@ -75,6 +75,7 @@ def test_a_segment_is_never_opened_twice(log):
         SegmentWriter(log, "w", 1, QuickFiles()).append(to_batch(BATCHES[0]))
 
 
+@pytest.mark.exhaustive
 def test_a_cut_at_every_byte_gives_exactly_the_complete_batches(log):
     path, ends = make_segment(log)
     whole = path.read_bytes()

@@ -252,6 +252,7 @@ def test_only_a_contraction_that_hangs_on_the_next_word_waits_for_it() -> None:
     assert stream.feed("like ") == "I would like "
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "piece",
     [

@@ -23,6 +23,7 @@ def deployment(config: dict[str, Any], name: str) -> dict[str, Any]:
     return next(entry for entry in app(config)["deployments"] if entry["name"] == name)
 
 
+SLOT = {"path": "none", "sha256": "0" * 64, "kind": "text", "label": "toxic", "at_most": 0.5}
 MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("a misspelt top key", lambda c: c.update(http_option={}), "http_option: unknown key; did you mean 'http_options'?"),
     ("a misspelt HTTP option", lambda c: c["http_options"].update(prot=1), "http_options.prot: unknown key; did you mean 'port'"),
@@ -56,6 +57,10 @@ MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
      "applications.0.args.metrics_file"),
     ("a policy that is not there", lambda c: app(c)["args"].update(quality_file="configs/none.yaml"),
      "applications.0.args.quality_file"),
+    ("a policy of the Validator's with a misspelt key", lambda c: deployment(c, "Validator").update(user_config={"quality": {"chekcs": {}}}),
+     "applications.0.deployments.2.user_config.quality: chekcs: got 'chekcs': no such key"),
+    ("a policy of the Ingress's with a model that is not there", lambda c: deployment(c, "Ingress")["user_config"].update(quality={"models": {"toxicity": SLOT}}),
+     "applications.0.deployments.0.user_config.quality: models.toxicity.path: got 'none': there is no folder"),
     ("another builder", lambda c: app(c).update(import_path="graph.app:built"), "applications.0.import_path"),
     ("a replica number of the wrong type", lambda c: deployment(c, "Generator").update(num_replicas="two"), "num_replicas"),
 ]  # fmt: skip
@@ -76,6 +81,61 @@ def test_a_mistake_is_named_by_its_path(spoil: Callable[[Any], Any], named: str,
     spoilt.write_text(yaml.safe_dump(config))
     faults = faults_of(spoilt)
     assert any(named in fault for fault in faults), faults
+
+
+NOTING = {"checks": {"pii": {"on_fail": "note"}}}
+DEFAULT = {"checks": {"pii": {"on_fail": "fix"}}}
+
+
+def faults_with(tmp_path: Path, policies: dict[str, dict[str, Any] | None]) -> list[str]:
+    """The faults of the CPU configuration with these policies in ``user_config``; None: the deployment is left out."""
+    config = yaml.safe_load((ROOT / "configs/serve/cpu.yaml").read_text())
+    for name, policy in policies.items():
+        if policy is None:
+            app(config)["deployments"].remove(deployment(config, name))
+        else:
+            deployment(config, name)["user_config"] = {"quality": policy}
+    path = tmp_path / "policies.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return faults_of(path)
+
+
+@pytest.mark.parametrize(
+    ("policies", "told"),
+    [
+        ({"Validator": NOTING}, ["deployments.2.user_config.quality (Validator)",
+                                 "deployments.0.user_config.quality (Ingress, not given: configs/quality.yaml)"]),
+        ({"Ingress": NOTING}, ["deployments.2.user_config.quality (Validator, not given: configs/quality.yaml)",
+                               "deployments.0.user_config.quality (Ingress)"]),
+        ({"Validator": NOTING, "Ingress": DEFAULT}, ["(Validator)", "(Ingress)"]),
+        ({"Validator": NOTING, "Ingress": None}, ["deployments.Ingress.user_config.quality (Ingress, not given"]),
+    ],
+)  # fmt: skip
+def test_two_policies_are_a_fault_that_names_both_and_says_what_to_do(
+    policies: dict[str, dict[str, Any] | None], told: list[str], tmp_path: Path
+) -> None:
+    (fault,) = faults_with(tmp_path, policies)
+    assert all(part in fault for part in [*told, "give the same to both, or to neither"]), fault
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [{"Validator": NOTING, "Ingress": NOTING}, {"Validator": DEFAULT}, {"Validator": {}, "Ingress": DEFAULT}, {"Ingress": None}],
+)  # fmt: skip
+def test_policies_that_say_the_same_are_no_fault(policies: dict[str, dict[str, Any] | None], tmp_path: Path) -> None:
+    assert faults_with(tmp_path, policies) == []
+
+
+def test_a_policy_that_is_none_is_told_once(tmp_path: Path) -> None:
+    (fault,) = faults_with(tmp_path, {"Validator": {"chekcs": {}}})
+    assert "no such key" in fault
+
+
+def test_a_file_that_is_no_utf_8_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("applications: é".encode("latin-1"))
+    (fault,) = faults_of(path)
+    assert "latin.yaml: not UTF-8" in fault
 
 
 def test_a_key_that_is_there_twice_is_a_fault(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ PURE = [
     "graph.contracts",
     "graph.lifecycle",
     "graph.pipeline",
+    "graph.best_of",
     "deployments.controls.compiler",
     "deployments.controls.preview",
     "deployments.validator.policy",

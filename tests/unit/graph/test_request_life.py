@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from graph.contracts import CheckContext, Finding, GenerationJob, Message, Sampling, TokenDelta, Verdict
+from graph.contracts import CHECK_FAILED, CheckContext, Finding, GenerationJob, Message, Sampling, TokenDelta, Verdict
 from graph.errors import DeadlineExceeded, InternalError, Unavailable
 from graph.lifecycle import Phase, RequestLife
 from graph.moves import (
@@ -141,14 +141,14 @@ def test_a_stream_that_meets_a_hard_finding_aborts_the_engine_and_ends_as_blocke
 
 
 def test_a_bad_first_answer_is_regenerated_once_cooler_and_with_another_seed() -> None:
-    bad = Judged(Verdict("regenerate", (soft("repetition"),), score=0.3))
+    bad = Judged(Verdict("regenerate", (soft("relevance"),), score=0.3))
     life = make_life()
     commands = run(life, token("la la", "stop"), bad, token("Good.", "stop"), GOOD, Formatted("Good."), Recorded())
     first, second = [c.job for c in commands if isinstance(c, Generate)]
     assert second.attempt == 1
     assert second.sampling.seed == 6
     assert second.sampling.temperature == pytest.approx(0.7)
-    assert "repeat" in second.messages[-1].content
+    assert "question" in second.messages[-1].content
     assert first.messages[-1].content in second.messages[-1].content
     answer = ending_of(commands).answer
     assert answer is not None
@@ -208,6 +208,22 @@ def test_without_the_validator_pool_a_hard_finding_is_still_blocked() -> None:
     assert answer is not None
     assert answer.outcome == "blocked"
     assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_without_the_validator_pool_an_answer_is_blocked_where_a_check_that_only_it_runs_fails_closed(
+    streaming: bool,
+) -> None:
+    life = RequestLife(make_plan(streaming=streaming), WordGuard, closed_checks=("toxicity",))
+    commands = run(life, token("All is fine.", "stop"), StageFailed(Unavailable("no pool")), Recorded())
+    answer = ending_of(commands).answer
+    assert answer is not None
+    assert (answer.outcome, answer.finish_reason) == ("blocked", "content_filter")
+    # What has left cannot be taken back.
+    assert answer.text == ("All is fine." if streaming else "")
+    (finding,) = answer.findings
+    assert (finding.check, finding.severity, finding.action) == ("toxicity", "hard", "block")
+    assert finding.message.startswith(CHECK_FAILED)
 
 
 def test_an_answer_that_cannot_be_recorded_is_refused_or_cut_never_delivered() -> None:
@@ -480,5 +496,165 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.life.ending in ("whole", "error", "cut", "silent")
 
 
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = pytest.mark.exhaustive(AnyOrder.TestCase)
 TestAnyOrder.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)
+
+
+class Refusing:
+    """Allows no regeneration, or all; keeps what it was told."""
+
+    def __init__(self, allows: bool) -> None:
+        self.allows = allows
+        self.counted = 0
+        self.asked: list[str] = []
+        self.told: list[tuple[str, bool]] = []
+
+    def count(self) -> None:
+        self.counted += 1
+
+    def allow(self, reason: str) -> bool:
+        self.asked.append(reason)
+        return self.allows
+
+    def tell(self, reason: str, helped: bool) -> None:
+        self.told.append((reason, helped))
+
+
+BAD = Judged(Verdict("regenerate", (soft("repetition"), soft("language"))))
+
+
+def test_an_answer_that_may_not_be_written_again_is_delivered_as_degraded() -> None:
+    budget = Refusing(allows=False)
+    life = RequestLife(make_plan(), WordGuard, regenerations=budget)
+    answer = ending_of(run(life, token("So so.", "stop"), BAD, Formatted("So so."), Recorded())).answer
+    assert answer is not None
+    assert (answer.outcome, answer.attempts) == ("degraded", 1)
+    assert (budget.counted, budget.asked, budget.told) == (1, ["repetition"], [])
+
+
+@pytest.mark.parametrize(("second", "helped"), [(GOOD, True), (BAD, False)])
+def test_the_budget_is_told_whether_a_regeneration_helped(second: Judged, helped: bool) -> None:
+    budget = Refusing(allows=True)
+    life = RequestLife(make_plan(), WordGuard, regenerations=budget)
+    first = (token("So so.", "stop"), BAD)
+    run(life, *first, token("Because.", "stop"), second, Formatted("Because."), Recorded())
+    assert (budget.counted, budget.told) == (1, [("repetition", helped)])
+
+
+def test_a_regeneration_that_is_not_done_in_time_did_not_help() -> None:
+    budget = Refusing(allows=True)
+    life = RequestLife(make_plan(), WordGuard, regenerations=budget)
+    run(life, token("So so.", "stop"), BAD, DeadlinePassed(), Formatted("So so."), Recorded())
+    assert budget.told == [("repetition", False)]
+
+
+def test_of_a_wrong_language_the_reason_says_which_one_was_asked_for() -> None:
+    budget = Refusing(allows=False)
+    plan = make_plan(context=CheckContext(language="sv"))
+    life = RequestLife(plan, WordGuard, regenerations=budget)
+    bad = Judged(Verdict("regenerate", (soft("language"),)))
+    run(life, token("So so.", "stop"), bad, Formatted("So so."), Recorded())
+    assert budget.asked == ["language sv"]
+
+
+def test_a_stream_that_has_begun_counts_for_no_regeneration() -> None:
+    budget = Refusing(allows=True)
+    life = RequestLife(make_plan(streaming=True), WordGuard, regenerations=budget)
+    run(life, token("So so.", "stop"), BAD, Recorded())
+    assert (budget.counted, budget.asked) == (0, [])
+
+
+def hard(check: str, action: str) -> Finding:
+    return Finding(check, "hard", "must not leave", action=action)  # type: ignore[arg-type]
+
+
+def test_an_answer_that_looped_is_written_again_with_a_stronger_penalty_and_no_cooler() -> None:
+    commands = run(make_life(), token("la la", "stop"), BAD)
+    first, second = [c.job.sampling for c in commands if isinstance(c, Generate)]
+    assert second.temperature == first.temperature
+    assert second.repetition_penalty == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize("check", ["secrets", "pii", "prompt_leak", "toxicity"])
+def test_every_check_that_failed_is_named_in_the_second_attempt(check: str) -> None:
+    bad = Judged(Verdict("regenerate", (hard(check, "regenerate"),)))
+    first, second = [c.job for c in run(make_life(), token("So so.", "stop"), bad) if isinstance(c, Generate)]
+    assert len(second.messages[-1].content) > len(first.messages[-1].content)
+
+
+def test_an_answer_in_which_something_is_still_wrong_is_degraded() -> None:
+    cut = Judged(Verdict("deliver", (soft("truncation", "note"),), is_degraded=True))
+    whole = ending_of(run(make_life(), token("So so", "stop"), cut, Formatted("So so"), Recorded())).answer
+    streamed = ending_of(run(make_life(streaming=True), token("So so", "stop"), cut, Recorded())).answer
+    assert whole is not None
+    assert streamed is not None
+    assert (whole.outcome, streamed.outcome) == ("degraded", "degraded")
+
+
+@pytest.mark.parametrize(
+    ("findings", "outcome"),
+    [
+        ((hard("near_leak", "regenerate"),), "blocked"),
+        ((hard("pii", "fix"),), "blocked"),
+        ((hard("near_leak", "note"),), "pass"),
+        ((soft("language"),), "degraded"),
+    ],
+)
+def test_a_hard_finding_of_a_stream_that_the_guard_did_not_have_is_blocked(
+    findings: tuple[Finding, ...], outcome: str
+) -> None:
+    judged = Judged(Verdict("fix", findings))
+    answer = ending_of(run(make_life(streaming=True), token("So so.", "stop"), judged, Recorded())).answer
+    assert answer is not None
+    assert answer.outcome == outcome
+
+
+class OneRedaction(WordGuard):
+    """Has taken one value out."""
+
+    def flush(self) -> Let:
+        return replace(super().flush(), findings=(hard("pii", "fix"),))
+
+
+@pytest.mark.parametrize(("found", "outcome"), [(1, "fixed"), (2, "blocked")])
+def test_a_stream_is_blocked_where_the_pool_finds_more_values_than_were_taken_out(found: int, outcome: str) -> None:
+    judged = Judged(Verdict("fix", (hard("pii", "fix"),) * found))
+    life = RequestLife(make_plan(streaming=True), OneRedaction)
+    answer = ending_of(run(life, token("So so.", "stop"), judged, Recorded())).answer
+    assert answer is not None
+    assert answer.outcome == outcome
+
+
+def test_of_an_attempt_that_is_thrown_away_no_logprobs_leave() -> None:
+    thrown = Delta(TokenDelta("", 1, 7, finish_reason="stop", logprobs=({"token": "<eos>", "logprob": -0.1},)))
+    kept = Delta(TokenDelta("Good.", 1, 7, finish_reason="stop", logprobs=({"token": "Good.", "logprob": -0.1},)))
+    empty = Judged(Verdict("regenerate", (soft("empty"),)))
+    commands = run(make_life(streaming=True), thrown, empty, kept, GOOD, Recorded())
+    assert [entry["token"] for c in commands if isinstance(c, Release) for entry in c.logprobs] == ["Good."]
+
+
+def test_white_space_is_no_answer_and_a_stream_of_it_can_still_be_written_again() -> None:
+    empty = Judged(Verdict("regenerate", (soft("empty"),)))
+    life = make_life(streaming=True)
+    commands = run(
+        life, token("\n"), token("\n", "stop"), empty, token("\n\nGood"), token(".", "stop"), GOOD, Recorded()
+    )
+    assert [c.text for c in commands if isinstance(c, Release)] == ["\n\nGood."]
+    answer = ending_of(commands).answer
+    assert answer is not None
+    assert (answer.text, answer.outcome, answer.attempts) == ("\n\nGood.", "pass", 2)
+
+
+def test_a_stopped_stream_stops_the_engine_before_anything_else_leaves() -> None:
+    commands = run(make_life(streaming=True), token(f"It is {SECRET} and"))
+    assert [type(c) for c in commands[1:3]] == [Abort, Release]
+
+
+def test_a_block_after_formatting_tells_of_the_attempt_that_was_delivered() -> None:
+    life = RequestLife(make_plan(), WordGuard, expand=str)
+    bad, worse = (Judged(Verdict("regenerate", (soft("language"),), score=score)) for score in (0.6, 0.2))
+    first = (token("a "), token("b "), token("c", "stop"), bad)
+    answer = ending_of(run(life, *first, token("d", "stop"), worse, Formatted(SECRET), Recorded())).answer
+    assert answer is not None
+    assert (answer.outcome, answer.usage.completion_tokens, answer.usage.discarded_tokens) == ("blocked", 3, 1)
+    assert "language" in {finding.check for finding in answer.findings}

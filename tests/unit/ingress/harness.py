@@ -19,13 +19,16 @@ from deployments.feedback.tokens import SigningKey, TokenClaims, sign
 from deployments.feedback.writer import LogWriter
 from deployments.formatter.renderers import render
 from deployments.generator.simulated import SimulatedEngine, SimulatedSettings
+from deployments.ingress.admission import Admission
 from deployments.ingress.auth import KeyRing
 from deployments.ingress.planning import ServiceFacts
 from deployments.ingress.privacy import TextPolicy
+from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.records import to_log_row
 from deployments.ingress.routes import build_app
-from deployments.ingress.service import ChatService
+from deployments.ingress.service import ChatService, WallClock
 from deployments.ingress.telemetry import RequestFacts
+from deployments.ingress.validation import ValidationService
 from deployments.validator.policy import judge, load_policy
 from graph.contracts import EngineInfo, FormatJob, GenerationJob, LogAck, TokenDelta, ValidationJob, Verdict
 from graph.errors import RheostatError
@@ -34,6 +37,9 @@ from graph.settings import PROJECT_ROOT, IngressTunables
 
 MODEL = "smollm2-135m-instruct"
 CONTRACTS = load_contracts(PROJECT_ROOT / "configs/metrics.yaml")
+# Read once, for all services: both are frozen, and reading them takes longer than most tests.
+CATALOGUE = load_catalogue(PROJECT_ROOT / "configs/controls.yaml")
+POLICY = load_policy(PROJECT_ROOT / "configs/quality.yaml")
 FAR_FUTURE = 4_000_000_000
 """Seconds since 1970 UTC: no token made with it expires."""
 
@@ -56,6 +62,13 @@ class Service:
         self.reader = LogReader(log_dir)
         self.texts: TextPolicy = texts
         self.observed: list[RequestFacts] = []
+        self.validations: list[str] = []
+        """Outcomes of texts that were sent to be judged."""
+        self.judged: list[ValidationJob] = []
+        self.judging = 0
+        """Texts in the pool just now."""
+        self.most_judging = 0
+        self.judge_delay_s = 0.0
         self.rows: list[dict[str, Any]] = []
         self.judge_error: Exception | None = None
         self.refusing: list[RheostatError] = []
@@ -64,8 +77,8 @@ class Service:
         """Ids that were looked up in the log."""
         self.info_delay_s = 0.0
         self._facts = ServiceFacts(
-            catalogue=load_catalogue(PROJECT_ROOT / "configs/controls.yaml"),
-            policy=load_policy(PROJECT_ROOT / "configs/quality.yaml"),
+            catalogue=CATALOGUE,
+            policy=POLICY,
             tunables=IngressTunables(**tunables),
             capabilities=frozenset(),
             salt_key=None,
@@ -78,6 +91,14 @@ class Service:
         return self.engine.generate(job)
 
     async def judge(self, job: ValidationJob) -> Verdict:
+        self.judged.append(job)
+        self.judging += 1
+        self.most_judging = max(self.most_judging, self.judging)
+        try:
+            if self.judge_delay_s:
+                await asyncio.sleep(self.judge_delay_s)
+        finally:
+            self.judging -= 1
         if self.judge_error is not None:
             raise self.judge_error
         return judge(job.text, job.context, self._facts.policy)
@@ -160,6 +181,9 @@ class Service:
     def observe(self, facts: RequestFacts) -> None:
         self.observed.append(facts)
 
+    def validated(self, outcome: str) -> None:
+        self.validations.append(outcome)
+
 
 @asynccontextmanager
 async def running(
@@ -176,6 +200,7 @@ async def running(
     """A client of the service's real HTTP application, without a network."""
     backend = Service(log_dir, simulated or {"first_token_s": 0, "token_s": 0}, tunables or {}, texts, calibration)
     await backend.engine.start()
+    admission, tally = Admission(lambda: backend.facts().tunables.max_inflight_choices), QualityTally()
     service = ChatService(
         backend,
         backend.facts,
@@ -184,9 +209,13 @@ async def running(
         backend,
         # Looked up at each call: a test may put another in its place.
         lambda rows: backend.append_many(rows),
+        admission,
+        tally,
     )
     app = build_app(
         service,
+        ValidationService(backend.judge, backend.facts, backend, admission, WallClock()),
+        tally,
         backend,
         keys or KeyRing(None),
         backend.token_key,

@@ -10,13 +10,14 @@ from harness import running
 from deployments.ingress.auth import KeyRing
 from tests.bad_feedback import FEEDBACK_TABLE
 from tests.bad_input import TABLE, Bad, problems
+from tests.bad_validation import VALIDATION_TABLE
 
 KEYS = KeyRing(
     {hashlib.sha256(b"rk-test").hexdigest(): "acme", hashlib.sha256(b"rk-umbra-key").hexdigest(): "umbra"}, ["acme"]
 )
 
 
-@pytest.mark.parametrize("bad", [*TABLE, *FEEDBACK_TABLE], ids=lambda bad: bad.name)
+@pytest.mark.parametrize("bad", [*TABLE, *FEEDBACK_TABLE, *VALIDATION_TABLE], ids=lambda bad: bad.name)
 async def test_a_faulty_request_is_refused_by_name(bad: Bad, tmp_path: Path) -> None:
     async with running(tmp_path, keys=KEYS) as (client, service):
         content = bad.raw if bad.raw is not None else orjson.dumps(bad.body) if bad.body is not None else None

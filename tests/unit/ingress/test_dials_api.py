@@ -53,6 +53,16 @@ def calibrated(rho: float = 0.9) -> Calibration:
     )
 
 
+def measured_in_levels() -> Calibration:
+    """Technicality alone, from a mean CEFR level of 1.4 to 2.6."""
+    points = [
+        {"level": level, "mean": fit, "fitted": fit, "p10": p10, "p90": p90}
+        for level, fit, p10, p90 in ((0, 1.4, 1.3, 1.6), (100, 2.6, 2.2, 2.9))
+    ]
+    knob = {"yardstick": "cefr", "unit": "CEFR level", "rho": 0.9, "points": points}
+    return Calibration.model_validate({**calibrated().model_dump(), "knobs": {"technicality": knob}})
+
+
 def script(text: str) -> dict[str, Any]:
     return {"first_token_s": 0, "token_s": 0, "max_model_len": 4096, "script": {"weather": text}}
 
@@ -93,6 +103,53 @@ async def test_a_preview_promises_a_length_once_the_model_is_calibrated(tmp_path
     assert with_calibration["lp"]["depth"]["expected"]["high"] == 220
     assert without["expected_words"] is None
     assert without["lp"]["depth"]["expected"] is None
+
+
+HARD = (
+    "Precipitation originates from evaporation over the ocean. Solar radiation drives moisture into the atmosphere, where "
+    "decreasing temperature produces condensation. Accumulating droplets eventually exceed the capacity of ascending "
+    "currents, and gravity subsequently initiates precipitation across elevated terrain, particularly along exposed "
+    "coastal mountains."
+)
+
+
+async def test_an_answer_is_held_to_the_reading_level_of_its_dial_and_so_is_a_text_that_is_sent(tmp_path: Path) -> None:
+    easy = {"controls": {"lp": {"technicality": 0}}}
+    async with running(tmp_path, calibration=measured_in_levels(), simulated=script(HARD)) as (client, service):
+        answer = (await client.post(CHAT, json=chat("weather", **easy))).json()
+        sent = (await client.post("/v1/validate", json={"text": HARD, "prompt": "weather", **easy})).json()
+        promised = [job.context.reading_level for job in service.judged]
+    assert promised == [(1.3, 1.6), (1.3, 1.6)]
+    for body in (answer["rheostat"], sent):
+        assert [finding["check"] for finding in body["quality"]["findings"]] == ["readability"]
+        assert body["quality"]["outcome"] == "pass"
+        assert body["quality"]["scores"]["control_fit"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "controls",
+    [
+        {},
+        {"lp": {"depth": 50}},
+        {"lp": {"technicality": 0}, "ls": {"format": "steps"}},
+        {"lp": {"technicality": 0}, "ls": {"language": "de"}},
+    ],
+    ids=["no controls", "another dial", "another form", "another language"],
+)
+async def test_where_a_preview_promises_no_level_the_checks_are_told_none(
+    controls: dict[str, Any], tmp_path: Path
+) -> None:
+    async with running(tmp_path, calibration=measured_in_levels()) as (client, service):
+        preview = (await client.post("/v1/controls/preview", json={"controls": controls})).json()
+        await client.post(CHAT, json=chat("weather", controls=controls))
+        assert preview["lp"]["technicality"]["expected"] is None
+        assert {job.context.reading_level for job in service.judged} == {None}
+
+
+async def test_without_a_calibration_no_level_is_promised(tmp_path: Path) -> None:
+    async with running(tmp_path) as (client, service):
+        await client.post(CHAT, json=chat("weather", controls={"lp": {"technicality": 0}}))
+        assert {job.context.reading_level for job in service.judged} == {None}
 
 
 async def test_a_target_finds_its_level_and_both_are_in_the_receipt_and_in_the_log(tmp_path: Path) -> None:

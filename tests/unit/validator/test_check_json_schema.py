@@ -6,8 +6,11 @@ import jsonschema
 import pytest
 from referencing.exceptions import Unresolvable
 
+from deployments.validator.bounded_schema import TooMuchWork
 from deployments.validator.checks import json_schema
+from deployments.validator.policy import QualityPolicy, judge
 from graph.contracts import CheckContext
+from graph.quality import is_crash
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -43,6 +46,22 @@ def test_a_document_that_is_broken_or_wrong_is_found(name: str) -> None:
     (finding,) = json_schema.check(CAUGHT[name], CheckContext(json_schema=SCHEMA))
     assert finding.severity == "soft"
     assert len(finding.message) < 300
+
+
+CAUGHT_BY = {
+    "property too many": ({"additionalProperties": False}, '{"a": 1}', "additionalProperties false"),
+    "item twice": ({"uniqueItems": True}, '[{"a": 1}, {"a": 1.0}]', "uniqueItems true"),
+    "name that is not allowed": ({"patternProperties": {"^x": {"type": "integer"}}}, '{"x1": "a"}', 'type "integer"'),
+    "nothing is allowed": ({"properties": {"a": False}}, '{"a": 1}', "$.properties: expected nothing"),
+    "optional group": ({"pattern": "^[0-9]{5}(-[0-9]{4})?$"}, '"1234"', "pattern"),
+}
+
+
+@pytest.mark.parametrize("name", CAUGHT_BY)
+def test_the_rule_that_is_not_met_is_told_as_the_schema_has_it(name: str) -> None:
+    schema, text, rule = CAUGHT_BY[name]
+    (finding,) = json_schema.check(text, CheckContext(json_schema=schema))
+    assert rule in finding.message
 
 
 PASSED = {
@@ -108,7 +127,51 @@ def test_a_pattern_is_checked() -> None:
         {"type": "object", "patternProperties": {"^(a+)+$": {"type": "integer"}}, "additionalProperties": False},
     ],
 )
-def test_a_pattern_that_could_take_for_ever_is_not_run(schema: dict[str, Any]) -> None:
+def test_a_pattern_that_could_take_for_ever_is_not_run_and_no_silent_pass(schema: dict[str, Any]) -> None:
     value = "a" * 60 + "!"
     text = f'{{"{value}": 1}}' if schema["type"] == "object" else f'"{value}"'
-    assert json_schema.check(text, CheckContext(json_schema=schema)) == ()
+    context = CheckContext(json_schema=schema, answer_format="json")
+    with pytest.raises(TooMuchWork):
+        json_schema.check(text, context)
+    (finding,) = (f for f in judge(text, context, QualityPolicy()).findings if f.check == "json_schema")
+    assert is_crash(finding)
+
+
+def test_a_pattern_is_run_on_a_long_value_too() -> None:
+    schema = {"type": "string", "pattern": "^[0-9]+$"}
+    assert json_schema.check(f'"{"1" * 50_000}"', CheckContext(json_schema=schema)) == ()
+    assert len(json_schema.check(f'"{"1" * 50_000}x"', CheckContext(json_schema=schema))) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "schema"),
+    [
+        ("[" * 900 + "]" * 900, {"type": "array"}),
+        ("[1e999]", {"items": {"multipleOf": 0.1}}),
+        ("[" + "9" * 4000 + "]", {"items": {"multipleOf": 0.1}}),
+        ("[" + "9" * 10_000 + "]", {}),
+        ('{"a":' * 100_000, {}),
+    ],
+)
+def test_a_value_that_cannot_be_compared_is_found(text: str, schema: dict[str, Any]) -> None:
+    assert len(json_schema.check(text, CheckContext(json_schema=schema))) == 1
+
+
+def test_a_comparison_that_takes_too_much_work_is_not_held_against_the_answer() -> None:
+    schema = {"items": {"anyOf": [{"const": number} for number in range(900)]}}
+    text = "[" + "9999," * 9_999 + "9999]"
+    with pytest.raises(TooMuchWork):
+        json_schema.check(text, CheckContext(json_schema=schema))
+    verdict = judge(text, CheckContext(json_schema=schema, answer_format="json"), QualityPolicy())
+    assert [finding.severity for finding in verdict.findings if finding.check == "json_schema"] == ["note"]
+
+
+@pytest.mark.parametrize("schema", [{"type": "no such type"}, {"$ref": "http://localhost:1/x"}, {"$ref": "#"}])
+def test_a_broken_answer_is_judged_by_a_schema_that_is_none(schema: dict[str, Any]) -> None:
+    verdict = judge('{"a": 1,', CheckContext(json_schema=schema, answer_format="json"), QualityPolicy())
+    assert (verdict.action, verdict.fixed_text) == ("regenerate", None)
+
+
+def test_a_repair_that_takes_too_much_work_to_compare_is_none() -> None:
+    schema = {"items": {"anyOf": [{"const": number} for number in range(900)]}}
+    assert json_schema.explain_mismatch([9999] * 9_999, schema) is not None

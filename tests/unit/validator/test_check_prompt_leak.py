@@ -1,6 +1,10 @@
 """The prompt-leak check: runs of seven words and more, however they are written."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deployments.validator.checks import prompt_leak
 from graph.contracts import CheckContext
@@ -78,3 +82,40 @@ def test_a_prompt_without_spaces_leaks_from_fourteen_characters_on() -> None:
     context = CheckContext(system=CHINESE)
     assert prompt_leak.check("好的。你是蓝港银行的助手,在宣布之前绝不能提到!", context) != ()
     assert prompt_leak.check("你好,我是蓝港银行的助手,很高兴。", context) == ()
+
+
+def test_a_system_prompt_is_indexed_once_for_all_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    build = prompt_leak._build_index
+    monkeypatch.setattr(prompt_leak, "_build_index", lambda system: (built.append(system), build(system))[1])
+    system = f"{SYSTEM} Be brief."
+    for number in range(5):
+        prompt_leak.check(SYSTEM, CheckContext(system=system, prompt=f"Question {number}?"))
+    assert built == [system]
+
+
+def test_indexes_of_many_large_system_prompts_are_not_all_kept() -> None:
+    for number in range(40):
+        system = " ".join(f"word{number}x{each}" for each in range(2_000))
+        assert prompt_leak.check(system[:200], CheckContext(system=system)) != ()
+        assert prompt_leak._indexes.size <= 60_000
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    system=st.lists(st.sampled_from("abc"), min_size=7, max_size=25),
+    text=st.lists(st.sampled_from("abcx"), max_size=40),
+    prompt=st.lists(st.sampled_from("abcx"), max_size=25),
+)
+def test_leaked_are_the_words_of_two_shingles_in_a_row_that_the_user_did_not_write(
+    system: list[str], text: list[str], prompt: list[str]
+) -> None:
+    def shingles(words: list[str]) -> list[tuple[str, ...]]:
+        return [tuple(words[at : at + 6]) for at in range(len(words) - 5)]
+
+    known = set(shingles(system)) - set(shingles(prompt))
+    pairs = enumerate(pairwise(shingles(text)))
+    leaked = {at + each for at, pair in pairs if known.issuperset(pair) for each in range(7)}
+    findings = prompt_leak.check(" ".join(text), CheckContext(system=" ".join(system), prompt=" ".join(prompt)))
+    spans = [finding.span for finding in findings if finding.span]
+    assert {at for at in range(len(text)) if any(start <= 2 * at < end for start, end in spans)} == leaked

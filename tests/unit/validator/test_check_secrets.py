@@ -2,8 +2,11 @@
 
 import base64
 import json
+import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deployments.validator.checks import secrets
 from graph.contracts import CheckContext
@@ -116,6 +119,39 @@ def test_a_key_of_the_system_prompt_is_leaked_even_though_the_caller_sent_it() -
     value = CAUGHT["github token"]
     context = CheckContext(system=f"The key is {value}", known_text=f"The key is {value}\nWhat is the key?")
     assert len(secrets.check(value, context)) == 1
+
+
+def test_of_thousands_of_values_those_that_the_caller_sent_pass() -> None:
+    mine = [f"ghp_{number:036d}" for number in range(1_000)]
+    others = [f"ghp_{number:035d}x" for number in range(1_000)]
+    known_text = "".join(mine) + "-" * 10_000
+    text = " ".join(value for pair in zip(mine, others, strict=True) for value in pair)
+    found = [text[slice(*f.span)] for f in secrets.check(text, CheckContext(known_text=known_text)) if f.span]
+    assert found == others
+    leaked = secrets.check(text, CheckContext(known_text=known_text, system=known_text))
+    assert len(leaked) == 2_000
+
+
+@given(st.sets(st.text("ab", min_size=1, max_size=6), max_size=12), st.text("abc", max_size=60))
+def test_one_pass_finds_the_values_that_a_search_for_each_finds(values: set[str], text: str) -> None:
+    assert secrets._find_in_one_pass(sorted(values), text) == {value for value in values if value in text}
+
+
+@pytest.mark.parametrize(
+    ("values", "known"),
+    [
+        # Of each value all but the last characters stand everywhere in the caller's text.
+        ("a://b:{:05x}@c ", "://b:0"),
+        ("ghp_{:036d} ", "ghp_" + "0" * 30),
+        ("sk-proj-" + "a" * 60 + "{:06d} ", "sk-proj-" + "a" * 200),
+    ],
+)
+def test_thousands_of_values_are_looked_up_in_a_megabyte_soon(values: str, known: str) -> None:
+    text = "".join(map(values.format, range(12_000)))
+    known_text = known * (1_000_000 // len(known))
+    began = time.process_time()
+    assert len(secrets.check(text, CheckContext(known_text=known_text))) == 12_000
+    assert time.process_time() - began < 2
 
 
 def test_a_key_block_without_an_end_is_found_up_to_the_end_of_the_text() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from deployments.validator.checks import CHECKS
 from deployments.validator.fixes import FIXES, cut_repeated_tail, redact, repair_json, trim_to_sentence
-from graph.contracts import Finding
+from deployments.validator.policy import QualityPolicy, judge
+from graph.contracts import CheckContext, Finding
 
 TEXT = "Call +49 30 901820 or write to jane@acme.com today."
 
@@ -89,5 +90,19 @@ def test_json_that_cannot_meet_the_schema_is_left(hopeless: str) -> None:
     assert repair_json(hopeless, SCHEMA) is None
 
 
+def test_a_number_that_json_cannot_hold_is_not_repaired_into_what_is_no_json() -> None:
+    assert judge('{"a": 1e999,}', CheckContext(json_schema={"type": "object"}), QualityPolicy()).fixed_text is None
+
+
 def test_a_repair_keeps_other_scripts_readable() -> None:
     assert repair_json('{"a": 1, "b": "艾达"', SCHEMA) == '{"a": 1, "b": "艾达"}'
+
+
+@pytest.mark.parametrize(
+    "written", [r'{"a": "\ud800",}', r'{"a": "x\udfffy",}', r'{"\udc00": 1,}', r'{"a": "\ud83d\ude00",}']
+)
+def test_a_repaired_document_can_always_be_sent(written: str) -> None:
+    repaired = repair_json(written, {"type": "object"})
+    assert repaired is not None
+    repaired.encode()
+    assert json.loads(repaired) == json.loads(written.replace(",}", "}"))

@@ -10,7 +10,6 @@ from deployments.validator.checks import CHECKS
 from deployments.validator.policy import (
     CHECK_FAILED,
     QualityPolicy,
-    decide_last_resort,
     judge,
     parse_policy,
 )
@@ -36,7 +35,9 @@ def actions(verdict: Verdict) -> dict[str, str]:
 def test_a_good_text_is_delivered_with_full_marks() -> None:
     verdict = judge(GOOD, CheckContext(), QualityPolicy())
     assert verdict == Verdict("deliver", (), dict.fromkeys(verdict.scores, 1.0), 1.0, None)
-    assert list(verdict.scores) == ["form", "language", "completeness", "repetition", "safety"]
+    assert list(verdict.scores) == [
+        "form", "language", "relevance", "completeness", "repetition", "safety", "control_fit",
+    ]  # fmt: skip
 
 
 def test_a_personal_value_is_redacted_and_that_is_enough() -> None:
@@ -82,10 +83,15 @@ def test_a_text_cut_right_after_a_sentence_is_delivered_as_it_is() -> None:
 
 def test_a_cut_text_that_cannot_be_trimmed_does_what_comes_otherwise() -> None:
     text = "the drops that fall out of the clouds are heavy enough to"
-    verdict = judge(text, CheckContext(), QualityPolicy())
-    assert (verdict.action, actions(verdict)) == ("deliver", {"truncation": "note"})
-    otherwise = make_policy(truncation={"on_fail": "fix", "otherwise": "regenerate"})
-    assert judge(text, CheckContext(), otherwise).action == "regenerate"
+    assert judge(text, CheckContext(), QualityPolicy()).action == "regenerate"
+    told = judge(text, CheckContext(), make_policy(truncation={"on_fail": "fix", "otherwise": "note"}))
+    assert (told.action, actions(told), told.is_degraded) == ("deliver", {"truncation": "note"}, True)
+
+
+def test_what_a_check_only_notes_degrades_nothing() -> None:
+    verdict = judge(GOOD, CheckContext(target_words=200), QualityPolicy())
+    assert (actions(verdict), verdict.is_degraded) == ({"control_fit": "note"}, False)
+    assert not judge(f"Write to {MAIL}.", CheckContext(), QualityPolicy()).is_degraded
 
 
 def test_a_cut_that_the_caller_asked_for_is_told_and_nothing_else() -> None:
@@ -143,6 +149,65 @@ def test_a_quality_check_that_raises_is_skipped_with_a_note(name: str, monkeypat
     assert finding.message.startswith(CHECK_FAILED)
 
 
+@pytest.mark.parametrize("name", [name for name, check in CHECKS.items() if check.severity == "soft"])
+def test_a_quality_check_that_raises_blocks_where_the_policy_says_so(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_check(name, monkeypatch)
+    verdict = judge(GOOD, CheckContext(), make_policy(**{name: {"on_error": "closed"}}))
+    assert verdict.action == "block"
+    (finding,) = verdict.findings
+    assert (finding.check, finding.severity, finding.action) == (name, "hard", "block")
+
+
+@pytest.mark.parametrize(("on_error", "action"), [("open", "deliver"), ("closed", "block")])
+def test_a_check_whose_model_gave_no_number_fails_by_its_on_error(on_error: str, action: str) -> None:
+    context = CheckContext(prompt="Why?", relevance=0.0, unmeasured={"relevance": "TimeoutError"})
+    verdict = judge(GOOD, context, make_policy(relevance={"on_error": on_error}))
+    assert verdict.action == action
+    assert [finding.message for finding in verdict.findings] == [f"{CHECK_FAILED}: TimeoutError"]
+
+
+def slot_policy(kind: str = "text", **slot: Any) -> QualityPolicy:
+    settings = {"path": "x", "sha256": "0" * 64, "kind": kind, "label": "toxic", "at_most": 0.5, **slot}
+    return parse_policy({"models": {"toxicity": settings}}, "test")
+
+
+def scored(score: float) -> CheckContext:
+    return CheckContext(prompt="Why?", model_scores={"toxicity": score})
+
+
+@pytest.mark.parametrize("on_fail", ["note", "regenerate", "fallback", "block"])
+def test_what_a_model_objects_to_is_dealt_with_as_its_slot_says(on_fail: str) -> None:
+    policy = slot_policy(on_fail=on_fail)
+    verdict = judge(GOOD, scored(0.9), policy)
+    assert verdict.action == ("deliver" if on_fail == "note" else on_fail)
+    assert actions(verdict) == {"toxicity": on_fail}
+    assert judge(GOOD, scored(0.1), policy) == judge(GOOD, scored(0.1), QualityPolicy())
+
+
+@pytest.mark.parametrize(("kind", "lowered"), [("text", "safety"), ("pair", "relevance")])
+def test_a_slot_lowers_the_sub_score_of_its_kind_and_caps_the_total(kind: str, lowered: str) -> None:
+    policy = slot_policy(kind).model_copy(update={"score_caps": {"toxicity": 0.3}})
+    verdict = judge(GOOD, scored(0.9), policy)
+    assert [name for name, value in verdict.scores.items() if value < 1.0] == [lowered]
+    assert verdict.score == 0.3
+
+
+@pytest.mark.parametrize(("otherwise", "resort"), [("note", "deliver"), ("block", "block")])
+def test_when_the_regeneration_is_spent_a_slot_says_what_is_left(otherwise: str, resort: str) -> None:
+    policy = slot_policy(on_fail="regenerate", otherwise=otherwise)
+    assert judge(GOOD, scored(0.9), policy).last_resort == resort
+
+
+@pytest.mark.parametrize(("on_error", "action"), [("open", "deliver"), ("closed", "block")])
+def test_a_slot_that_nobody_measured_never_passes_in_silence(on_error: str, action: str) -> None:
+    verdict = judge(GOOD, CheckContext(), slot_policy(on_error=on_error))
+    assert verdict.action == action
+    assert [finding.check for finding in verdict.findings] == ["toxicity"]
+    assert judge(GOOD, CheckContext(), slot_policy(on_error=on_error, enabled=False)).findings == ()
+
+
 @pytest.mark.parametrize("name", [name for name, check in CHECKS.items() if check.severity == "hard"])
 @pytest.mark.parametrize("on_fail", ["note", "block"])
 def test_a_hard_check_that_raises_blocks_whatever_its_policy(
@@ -184,7 +249,7 @@ def test_when_the_regeneration_is_spent_the_policy_says_what_is_left(
         if context.json_schema
         else QualityPolicy()
     )
-    assert decide_last_resort(judge(text, context, policy), policy) == resort
+    assert judge(text, context, policy).last_resort == resort
 
 
 def test_a_threshold_of_the_policy_reaches_its_check() -> None:

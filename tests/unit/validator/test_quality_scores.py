@@ -15,6 +15,9 @@ findings = st.builds(
     severity=st.sampled_from(["note", "soft", "hard"]),
     message=st.just("seen"),
 )
+grades = st.dictionaries(
+    st.sampled_from([name for name, check in CHECKS.items() if check.grade]), st.floats(0.0, 1.0, allow_nan=False)
+)
 
 
 def test_every_check_lowers_one_sub_score_and_the_weights_add_up_to_one() -> None:
@@ -27,18 +30,29 @@ def test_without_findings_every_score_is_one() -> None:
     assert score(()) == (dict.fromkeys(WEIGHTS, 1.0), 1.0)
 
 
-@given(remaining=st.lists(findings, max_size=6), fixed=st.lists(findings, max_size=4), more=findings)
-def test_an_added_defect_never_raises_a_score(remaining: list[Finding], fixed: list[Finding], more: Finding) -> None:
-    before, total_before = score(remaining, fixed)
-    for after, total in (score([*remaining, more], fixed), score(remaining, [*fixed, more])):
+@given(remaining=st.lists(findings, max_size=6), fixed=st.lists(findings, max_size=4), more=findings, grades=grades)
+def test_an_added_defect_never_raises_a_score(
+    remaining: list[Finding], fixed: list[Finding], more: Finding, grades: dict[str, float]
+) -> None:
+    before, total_before = score(remaining, fixed, grades=grades)
+    for after, total in (
+        score([*remaining, more], fixed, grades=grades),
+        score(remaining, [*fixed, more], grades=grades),
+    ):
         assert all(after[name] <= before[name] for name in WEIGHTS)
         assert total <= total_before
 
 
-@given(remaining=st.lists(findings, max_size=8), fixed=st.lists(findings, max_size=8))
-def test_scores_stay_in_their_range(remaining: list[Finding], fixed: list[Finding]) -> None:
-    sub_scores, total = score(remaining, fixed)
+@given(remaining=st.lists(findings, max_size=8), fixed=st.lists(findings, max_size=8), grades=grades)
+def test_scores_stay_in_their_range(remaining: list[Finding], fixed: list[Finding], grades: dict[str, float]) -> None:
+    sub_scores, total = score(remaining, fixed, grades=grades)
     assert all(0.0 <= value <= 1.0 for value in (*sub_scores.values(), total))
+
+
+@given(better=grades, remaining=st.lists(findings, max_size=6), share=st.floats(0.0, 1.0, allow_nan=False))
+def test_a_lower_grade_never_raises_a_score(better: dict[str, float], remaining: list[Finding], share: float) -> None:
+    worse = {name: grade * share for name, grade in better.items()}
+    assert score(remaining, grades=worse)[1] <= score(remaining, grades=better)[1]
 
 
 @given(finding=findings)

@@ -20,10 +20,15 @@ SYSTEM = (
     "You are Aria the assistant of Blue Harbor Bank and you never mention the merger with North Pier before it is "
     "announced to all clients"
 )
+NEAR = (
+    "You were Aria the helper of Blue Harbor Bank and you must never discuss the merger with North Pier until it is "
+    "announced to our clients"
+)
 CONTEXT = CheckContext(system=SYSTEM)
 POLICY = QualityPolicy()
 REDACTING = parse_policy({"checks": {"secrets": {"on_fail": "fix"}}}, "test")
-NOTING = parse_policy({"checks": {name: {"on_fail": "note"} for name in ("secrets", "pii", "prompt_leak")}}, "test")
+HARD = [name for name, check in CHECKS.items() if check.severity == "hard"]
+NOTING = parse_policy({"checks": {name: {"on_fail": "note"} for name in HARD}}, "test")
 
 BODY = "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYzaB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz"
 # A header that carries its certificate (RFC 7515, x5c) is longer than any single-word token.
@@ -91,15 +96,20 @@ def run(
     return text + released.text, findings + list(released.findings), released.stop
 
 
+def verdict(outcome: tuple[str, list[Finding], bool]) -> tuple[str, list[tuple[str, str]], bool]:
+    """What left, what was found by whom and what came of it, whether it stopped: an open value's end may differ."""
+    text, findings, stop = outcome
+    return text, [(finding.check, finding.action) for finding in findings], stop
+
+
+@pytest.mark.exhaustive
 @settings(max_examples=300, deadline=None)
 @given(data=st.data(), policy=st.sampled_from([POLICY, REDACTING, NOTING]))
 def test_what_is_released_does_not_depend_on_how_the_stream_was_cut(data: st.DataObject, policy: QualityPolicy) -> None:
-    text, _ = data.draw(texts({**SECRETS, **PERSONAL, "leak": SYSTEM, "part": SYSTEM[20:90]}, most=3))
+    text, _ = data.draw(texts({**SECRETS, **PERSONAL, "leak": SYSTEM, "part": SYSTEM[20:90], "near": NEAR}, most=3))
     chunks = data.draw(cuts(text))
-    whole = run([text], policy=policy)
-    assert run(chunks, policy=policy)[0] == whole[0]
-    assert run(chunks, policy=policy)[2] == whole[2]
-    assert run(list(text[:1500]), policy=policy)[0] == run([text[:1500]], policy=policy)[0]
+    assert verdict(run(chunks, policy=policy)) == verdict(run([text], policy=policy))
+    assert verdict(run(list(text[:1500]), policy=policy)) == verdict(run([text[:1500]], policy=policy))
 
 
 @settings(max_examples=200, deadline=None)
@@ -186,9 +196,37 @@ def test_with_a_system_prompt_prose_that_shares_no_word_with_it_is_held_no_longe
 
 
 def test_the_beginning_of_a_leak_is_held_until_it_turns_out_to_be_none() -> None:
-    guard = StreamGuard(CONTEXT, POLICY)
+    verbatim = parse_policy({"checks": {"near_leak": {"enabled": False}}}, "test")
+    guard = StreamGuard(CONTEXT, verbatim)
     assert guard.feed("Sure: never mention the merger with ").text == "Sure: "
     assert guard.feed("anyone ").text == "never mention the merger with anyone "
+    guard = StreamGuard(CONTEXT, POLICY)
+    assert guard.feed("Sure: never mention the merger with ").text == "Sure: "
+    assert guard.feed("anyone on my ").text == ""
+    assert guard.feed("own staff ").text == "never mention the merger with anyone on my own staff "
+
+
+def test_two_words_in_a_row_of_the_system_prompt_are_held_for_four_words_more() -> None:
+    guard = StreamGuard(CONTEXT, POLICY)
+    assert guard.feed("Take the merger ").text == "Take "
+    assert guard.feed("lane to your left ").text == "the merger lane to your left "
+
+
+@pytest.mark.parametrize("name", ["prompt_leak", "near_leak"])
+def test_a_leak_that_the_word_in_progress_cannot_go_on_with_is_held_no_longer(name: str) -> None:
+    others = {other: {"enabled": False} for other in HARD if other != name}
+    guard = StreamGuard(CONTEXT, parse_policy({"checks": others}, "test"))
+    guard.feed("All know that Blue ")
+    assert guard.held > 0
+    guard.feed("rai")
+    assert guard.held == 0
+
+
+def test_linking_words_of_the_system_prompt_begin_no_almost_verbatim_leak() -> None:
+    others = {other: {"enabled": False} for other in HARD if other != "near_leak"}
+    guard = StreamGuard(CheckContext(system=f"{SYSTEM} as it is of the bank"), parse_policy({"checks": others}, "test"))
+    guard.feed("the end of the road goes ")
+    assert guard.held == 0
 
 
 def test_a_leak_stops_the_stream_before_its_first_word() -> None:
@@ -205,6 +243,26 @@ def test_a_leak_stops_the_stream_at_its_seventh_word_and_not_at_its_end() -> Non
     guard = StreamGuard(CONTEXT, POLICY)
     stops = [guard.feed(word + " ").stop for word in SYSTEM.split()[:9]]
     assert stops == [False] * 6 + [True] * 3
+
+
+def test_an_almost_verbatim_leak_stops_the_stream_before_its_first_word() -> None:
+    released, findings, stop = run(list(f"Sure: {NEAR} and so on, "))
+    assert (released, stop) == ("Sure: You were ", True)
+    assert {finding.check for finding in findings} == {"near_leak"}
+
+
+def test_a_changed_word_in_each_half_of_a_leak_lets_no_more_of_it_leave() -> None:
+    leak = "never discuss the merger with North Pier until it is announced to all clients"
+    released, findings, stop = run(re.findall(r"\s?\S+", f"Of course, we {leak}, so wait."))
+    assert (released, stop) == ("Of course, we never discuss ", True)
+    assert [(finding.check, finding.action) for finding in findings] == [("near_leak", "regenerate")]
+
+
+def test_a_stop_names_the_same_check_however_the_stream_was_cut() -> None:
+    leak = SYSTEM.replace("mention", "discuss")
+    whole = run([f"Well. {leak}. And so on."])
+    assert [finding.check for finding in whole[1]] == ["prompt_leak"]
+    assert verdict(run(list(f"Well. {leak}. And so on."))) == verdict(whole)
 
 
 def test_after_a_stop_nothing_leaves_any_more() -> None:
