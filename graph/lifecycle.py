@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from graph.contracts import CHECK_FAILED, Finding, FinishReason, FormatJob, Outcome, TokenDelta, ValidationJob, Verdict
 from graph.errors import DeadlineExceeded, RheostatError
+from graph.held_logprobs import HeldLogprobs
 from graph.moves import (
     Abort,
     Answer,
@@ -166,7 +167,7 @@ class RequestLife:
         self._blank = ""
         """White space that a stream began with: held until more comes, for it alone is no answer."""
         self._guard_findings: list[Finding] = []
-        self._logprobs = _HeldLogprobs()
+        self._logprobs = HeldLogprobs()
         self._answer: Answer | None = None
 
     @property
@@ -311,7 +312,7 @@ class RequestLife:
         self._guard = self._make_guard()
         self._rendering = self._make_rendering() if self._make_rendering else None
         self._guard_findings = []
-        self._logprobs = _HeldLogprobs()
+        self._logprobs = HeldLogprobs()
         self._blank = ""
         self.phase = Phase.GENERATING
         return (Generate(self._job, self._plan.regenerate_until),)
@@ -489,39 +490,6 @@ class RequestLife:
         self.phase, self.ending = Phase.ENDED, ending
         end = End(ending, answer, error)
         return (Abort(), end) if running else (end,)
-
-
-class _HeldLogprobs:
-    """Lets a token's logprobs go only once its text has gone; none after the first redaction or stop."""
-
-    def __init__(self) -> None:
-        self._held: list[tuple[int, Mapping[str, Any]]] = []
-        self._fed = 0
-        self._spelled = 0
-        self._released = 0
-        self._is_silent = False
-
-    def feed(self, entries: Sequence[Mapping[str, Any]], chars: int, *, is_silent: bool) -> None:
-        """Takes the entries that came with ``chars`` characters of text.
-
-        An engine may give a token's logprobs before its text (while it looks for a stop string, say): an entry waits
-        for as many characters as the tokens so far spell.
-        """
-        self._is_silent = self._is_silent or is_silent
-        self._fed += chars
-        for entry in entries:
-            self._spelled += len(entry["token"])
-            self._held.append((max(self._fed, self._spelled), entry))
-
-    def released(self, chars: int) -> None:
-        self._released += chars
-
-    def take(self, *, everything: bool) -> tuple[Mapping[str, Any], ...]:
-        if self._is_silent:
-            return ()
-        ready = tuple(entry for end, entry in self._held if everything or end <= self._released)
-        self._held = self._held[len(ready) :]
-        return ready
 
 
 def _too_late() -> DeadlineExceeded:

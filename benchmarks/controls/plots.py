@@ -29,7 +29,7 @@ AXES: Mapping[str, str] = {
     "fkgl": "Flesch-Kincaid grade",
     "casual": "casual marks per 100 words",
 }
-_STYLE: Any = {
+STYLE: Any = {
     "svg.hashsalt": "rheostat",
     "svg.fonttype": "none",
     "font.size": 9,
@@ -44,7 +44,7 @@ def draw_all(record: Mapping[str, Any], folder: Path) -> list[str]:
     figures = record["figures"]
     folder.mkdir(parents=True, exist_ok=True)
     names = []
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         for knob in SLIDERS:
             if knob in figures:
                 names.append(_save(_slider(knob, figures[knob]), folder, f"controls-{knob}"))

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.controls.figures import quantile
 from benchmarks.validation.cases import context_of
 from benchmarks.validation.corpus import Record
+from benchmarks.validation.shares import spread
 from deployments.validator.checks import CHECKS
 from deployments.validator.guard import StreamGuard
 from deployments.validator.policy import QualityPolicy, parse_policy
@@ -88,8 +88,8 @@ def _measure(jobs: Sequence[tuple[Sequence[str], CheckContext]], policy: Quality
     # A token that comes after this one has not come yet.
     at_once = sum(delay < 1 / PACE for delay in tokens)
     return {
-        "first_ms": _spread(firsts),
-        "token_ms": _spread(tokens),
+        "first_ms": spread([1e3 * each for each in firsts]),
+        "token_ms": spread([1e3 * each for each in tokens]),
         "at_once": at_once / len(tokens) if tokens else 0.0,
     }
 
@@ -116,13 +116,3 @@ def _stream(pieces: Sequence[str], guard: StreamGuard) -> list[float]:
         while len(delays) < len(pieces) and left >= (1 if not delays else ends[len(delays)]):
             delays.append(now - arrivals[len(delays)])
     return delays
-
-
-def _spread(seconds: Sequence[float]) -> dict[str, float]:
-    if not seconds:
-        return {"p50": 0.0, "p95": 0.0, "max": 0.0}
-    return {
-        "p50": 1e3 * quantile(seconds, 0.5),
-        "p95": 1e3 * quantile(seconds, 0.95),
-        "max": 1e3 * max(seconds),
-    }

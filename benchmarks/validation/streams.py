@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from benchmarks.controls.figures import quantile
 from benchmarks.validation.cases import SEVERITIES, Case, context_of
 from benchmarks.validation.corpus import Corpus, Record
 from benchmarks.validation.credentials import CREDENTIALS
 from benchmarks.validation.evaluate import is_found
 from benchmarks.validation.leaking import leak_credential, leak_edited_prompt, leak_personal, leak_prompt
 from benchmarks.validation.personal import PERSONAL
-from benchmarks.validation.shares import counted
+from benchmarks.validation.shares import counted, spread
 from benchmarks.validation.texts import find_sentences
 from deployments.validator.checks.prompt_leak import RUN_WORDS
 from deployments.validator.guard import Released, StreamGuard
@@ -135,9 +134,9 @@ def measure_streams(corpus: Corpus, streams: int, seed: int, make_guard: MakeGua
         "independent": counted(total - len(differing), total),
         "same_release": counted(total - sum(not each["same_release"] for each in differing), total),
         "differing": differing,
-        "sentences": {load: _spread(sentences[load]) for load in _LOADS if sentences[load]},
-        "held": _spread(held),
-        "microseconds": _spread(microseconds),
+        "sentences": {load: spread(sentences[load]) for load in _LOADS if sentences[load]},
+        "held": spread(held),
+        "microseconds": spread(microseconds),
     }
 
 
@@ -221,9 +220,3 @@ def _count_runs(value: Sequence[str], released: Sequence[str], rest: Sequence[st
 
 def _runs(units: Sequence[str], size: int) -> set[tuple[str, ...]]:
     return {tuple(units[at : at + size]) for at in range(len(units) - size + 1)}
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    if not values:
-        return {"p50": 0.0, "p95": 0.0, "max": 0.0}
-    return {"p50": quantile(values, 0.5), "p95": quantile(values, 0.95), "max": float(max(values))}

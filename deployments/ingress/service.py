@@ -206,7 +206,7 @@ class ChatService:
             _make_rendering(plan),
             expand,
             policy.closed_beyond_guard,
-            self._regenerations.of(plan.record["tenant"], policy.regenerations_per_answer),
+            self._regenerations.of(caller.tenant, policy.regenerations_per_answer),
         )
         judge_timeout_s = facts.tunables.judge_timeout_s
         best_of = BestOf(self._stages, plan, self._clock, judge_timeout_s) if plan.best_of > 1 else None

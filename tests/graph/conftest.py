@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.cluster import deploy, local_cluster, shipped_config, wait_until_ready
@@ -51,3 +52,13 @@ def redeploy(config: dict[str, Any], url: str) -> Iterator[Callable[[dict[str, A
     """Deploys another configuration in the place of the shared one; afterwards it is as it was."""
     yield deploy
     deploy(config)
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=60, trust_env=False, headers=key_of("acme")) as made:
+        yield made
+
+
+def key_of(tenant: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {KEYS[tenant]}"}

@@ -16,14 +16,10 @@ from deployments.feedback.archive import read_archive_manifest
 from deployments.feedback.deployment import open_writer
 from graph.errors import ConfigurationError
 from tests.cluster import chat, with_user_config
-from tests.graph.conftest import KEYS
+from tests.graph.conftest import key_of
 
 CHAT = "/v1/chat/completions"
 LONG_S = 60
-
-
-def key_of(tenant: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {KEYS[tenant]}"}
 
 
 @pytest.fixture(scope="module")

@@ -21,20 +21,10 @@ from tests.bad_feedback import FEEDBACK_TABLE
 from tests.bad_input import TABLE, Bad, problems
 from tests.bad_validation import VALIDATION_TABLE
 from tests.cluster import chat, with_user_config
-from tests.graph.conftest import KEYS
+from tests.graph.conftest import KEYS, key_of
 
 Redeploy = Callable[[dict[str, Any]], None]
 CHAT = "/v1/chat/completions"
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> Any:
-    with httpx.Client(base_url=url, timeout=60, trust_env=False, headers=key_of("acme")) as made:
-        yield made
-
-
-def key_of(tenant: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {KEYS[tenant]}"}
 
 
 def running_requests(app: str = "rheostat") -> int:

@@ -5,25 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.bad_validation import VALIDATE
 from tests.cluster import chat, with_user_config
-from tests.graph.conftest import KEYS
+from tests.graph.conftest import KEYS, key_of
 
 Redeploy = Callable[[dict[str, Any]], None]
 GOOD = "The sky is blue because air scatters the short waves of the sunlight more than the long ones."
 CARD = "4111 1111 1111 1111"
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> Any:
-    with httpx.Client(base_url=url, timeout=60, trust_env=False, headers=key_of("acme")) as made:
-        yield made
-
-
-def key_of(tenant: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {KEYS[tenant]}"}
 
 
 def test_a_text_is_judged_by_the_pool(client: httpx.Client) -> None:

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.controls.plots import BLUE, DPI, GREEN, GREY, ORANGE
+from benchmarks.controls.plots import BLUE, DPI, GREEN, GREY, ORANGE, STYLE
 
 __all__ = ["BY_SLIDER", "BY_SWITCH", "OUTCOMES", "draw_all"]
 
@@ -26,14 +26,6 @@ COLOURS: Mapping[str, str] = {
     "blocked": "#8c2d2d",
     "unvalidated": GREY,
 }
-_STYLE: Any = {
-    "svg.hashsalt": "rheostat",
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-}
 _COLUMNS = 4
 _NAMED_FROM = 0.04
 """A narrower piece of a bar has no room for its share."""
@@ -45,7 +37,7 @@ def draw_all(record: Mapping[str, Any], folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     if not figures["answered"]:
         return []
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         names = [_save(_outcomes(figures["outcomes"]), folder, OUTCOMES)]
         sliders = {knob["name"] for knob in record["service"]["controls"] if knob["kind"] == "lp"}
         # A knob that stands in one place has nothing to show.
