@@ -8,7 +8,7 @@ CONFIG ?= configs/serve/cpu.yaml
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 RUNTIME := $(VENV)/.runtime-$(shell cat requirements/cpu.lock requirements/torch-cpu.lock pyproject.toml | sha256sum | cut -c1-16)
 DEV := $(VENV)/.dev-$(shell cat requirements/*.lock pyproject.toml | sha256sum | cut -c1-16)
-# Unit tests need nothing but a core each; the others share one cluster and one engine.
+# Unit tests need nothing but a core each. Graph tests share one cluster, which is gone before the engine tests begin.
 UNIT := -n logical --maxprocesses 4 tests/unit
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -21,7 +21,8 @@ serve: model ## start everything on this machine and answer a first question; Ct
 
 test: $(DEV) model ## every test: unit, graph, engine
 	@$(BIN)/python -m pytest $(UNIT)
-	@$(BIN)/python -m pytest tests/graph tests/engine
+	@$(BIN)/python -m pytest tests/graph
+	@$(BIN)/python -m pytest tests/engine
 
 test-fast: $(DEV) ## unit and graph tests, without the real engine and those marked exhaustive
 	@$(BIN)/python -m pytest -m "not exhaustive" $(UNIT)

@@ -93,6 +93,8 @@ class GenerationJob:
     logits: LogitsPlan | None = None
     cache_salt: str | None = None
     """Keeps tenants out of each other's prefix cache; None shares it."""
+    adapter: str | None = None
+    """Name of the adapter that should answer; None: the base model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ class TokenDelta:
     """One OpenAI-shaped entry per new token, when asked for."""
     discarded_tokens: int = 0
     """Tokens of drafts that were thrown away for this text; set by ``graph/best_of.py``, never by an engine."""
+    adapter: str | None = None
+    """The adapter that wrote it; None: the base model, also where the job's adapter could not be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ class EngineInfo:
     max_model_len: int
     """Prompt and answer together, in tokens."""
     version: str
+    max_lora_rank: int = 0
+    """The largest rank of an adapter that it takes; 0: it takes none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ class MethodNotAllowed(RheostatError):
 
 
 class Conflict(RheostatError):
-    """An event id that was used before, with other content."""
+    """It does not fit what is there: an event id used before with other content, a change that was decided upon
+    an older state."""
 
     http_status = 409
     error_type = "invalid_request_error"

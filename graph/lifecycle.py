@@ -110,6 +110,7 @@ class _Candidate:
     discarded_tokens: int = 0
     """Of drafts beside this one."""
     finish_reason: FinishReason | None = None
+    adapter: str | None = None
     logprobs: list[Mapping[str, Any]] = field(default_factory=list)
     verdict: Verdict | None = None
 
@@ -216,6 +217,7 @@ class RequestLife:
         candidate.cached_tokens = delta.cached_tokens
         candidate.discarded_tokens += delta.discarded_tokens
         candidate.finish_reason = delta.finish_reason
+        candidate.adapter = delta.adapter
         candidate.logprobs.extend(delta.logprobs)
         commands: list[Command] = []
         if self._plan.streaming:
@@ -365,6 +367,7 @@ class RequestLife:
             scores=verdict.scores,
             findings=findings,
             usage=self._usage(candidate),
+            adapter=candidate.adapter,
             attempts=1 if self._first is None else 2,
             logprobs=tuple(candidate.logprobs) if untouched and candidate.logprobs else None,
             unrendered=worded,
@@ -414,6 +417,7 @@ class RequestLife:
             scores=verdict.scores if verdict else {"safety": 0.0},
             findings=tuple(findings),
             usage=self._usage(candidate),
+            adapter=candidate.adapter,
             attempts=1 if self._first is None else 2,
             logprobs=None,
         )
@@ -439,6 +443,7 @@ class RequestLife:
             quality=quality_of(answer),
             finish_reason=answer.finish_reason,
             attempts=answer.attempts,
+            adapter=answer.adapter,
         )
         return (Record(row),)
 

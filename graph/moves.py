@@ -159,6 +159,8 @@ class Answer:
     logprobs: tuple[Mapping[str, Any], ...] | None
     unrendered: str = ""
     """The text before it was rendered, in the words that the client gets: what is measured."""
+    adapter: str | None = None
+    """Which one wrote it; None: the base model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,9 @@ class AppArgs(Strict):
     """The metrics that feedback may speak of."""
     data_dir: str = "data"
     """Where the feedback log and the token key live."""
+    registry_dir: str | None = None
+    """Where adapters and their aliases live (``python -m training``), on a disk that all nodes share. None:
+    ``registry`` below ``data_dir``."""
     token_key_file: str | None = None
     """The secret that signs feedback tokens, the same on every node. None: made once in ``data_dir``."""
     cors_origins: tuple[str, ...] = ()
@@ -92,6 +95,13 @@ class AppArgs(Strict):
     drop: no text is stored; ids, scores and settings are."""
     isolate_tenants: bool = True
     """Salt the prefix cache by tenant, so that nobody learns from timings what others asked."""
+
+
+def registry_path(args: AppArgs) -> Path:
+    """The folder of the adapters' registry."""
+    if args.registry_dir is not None:
+        return project_path(args.registry_dir)
+    return project_path(args.data_dir) / "registry"
 
 
 class IngressTunables(Strict):
@@ -148,6 +158,44 @@ class FeedbackTunables(Strict):
     """A store for sealed segments and Parquet, as a pyarrow.fs URI such as ``s3://bucket/log``; None: none."""
 
 
+class RolloutTunables(Strict):
+    """``user_config`` of Rollout: when a canary is widened, promoted or rolled back."""
+
+    poll_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
+    """How often it looks."""
+    canary_acts: bool = True
+    """False: it counts and says what it would do; people act."""
+    canary_shares: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (
+        0.01,
+        0.05,
+        0.25,
+        0.5,
+    )
+    """Of the traffic, rising, one stage after the other. The first is given by whoever starts the canary."""
+    stage_answers: PositiveInt = 50
+    """Outcomes of the canary in a stage before the next one begins."""
+    outcomes_per_unit: PositiveInt = 5
+    """How many answers of one person (or conversation, where nobody says who asks) count, in an arm and stage. With 1
+    the error rates below hold however alike one person's answers are."""
+    alpha_roll_back: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Of canaries that are no worse, the share that may be rolled back."""
+    alpha_promote: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Of canaries that are worse by a margin, the share that may be promoted."""
+    validator_margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    error_margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """How much worse the canary's rate of failed checks, or of answers that never arrived, may be for promotion."""
+    min_answers: PositiveInt = 200
+    """Of the canary before it may be promoted."""
+    max_answers: PositiveInt | None = 10_000
+    """Of the canary; one that is undecided by then is rolled back. None: never for that."""
+
+    @model_validator(mode="after")
+    def _shares_rise(self) -> "RolloutTunables":
+        if list(self.canary_shares) != sorted(set(self.canary_shares)):
+            raise ValueError(f"canary_shares must rise; got {list(self.canary_shares)}")
+        return self
+
+
 class NoTunables(Strict):
     """``user_config`` of a deployment that has none."""
 
@@ -158,5 +206,6 @@ USER_CONFIGS: dict[str, type[Strict]] = {
     "Validator": ValidatorTunables,
     "Formatter": NoTunables,
     "FeedbackLog": FeedbackTunables,
+    "Rollout": RolloutTunables,
 }
 """The graph's deployments by name, with the model of what changes in place."""

@@ -320,6 +320,23 @@ TABLE = [
         body={"controls": {"lp": {"dpeth": 1}}},
         param="controls.lp.dpeth",
     ),
+    Bad(
+        "an arm that does not exist",
+        400,
+        "invalid_value",
+        "champion, challenger",
+        chat(),
+        param="x-rheostat-arm",
+        headers={"x-rheostat-arm": "previous"},
+    ),
+    Bad(
+        "an arm, named by who is no admin",
+        403,
+        "permission_denied",
+        "no admin",
+        chat(),
+        headers={"x-rheostat-arm": "champion", "authorization": "Bearer rk-umbra-key"},
+    ),
 ]
 
 

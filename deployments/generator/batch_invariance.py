@@ -10,8 +10,6 @@ from typing import Any
 
 CPU_ENVIRONMENT = {"VLLM_CPU_ATTN_SPLIT_KV": "0"}
 GPU_ENVIRONMENT = {"VLLM_BATCH_INVARIANT": "1"}
-WORKER_EXTENSION = f"{__name__}.BatchInvariantWorker"
-"""For vLLM's ``worker_extension_cls``."""
 PAIR_SINGLE_ROWS = "pair_single_rows"
 """The method of the extension to call once the model is loaded."""
 

@@ -25,7 +25,10 @@ class Engine(Protocol):
     6. An engine that dies under a job raises ``Unavailable`` in it; deltas that came before stay valid.
     7. Closing the generator, or cancelling the task that awaits it, ends the work for that job in the engine: it
        leaves ``load().running_requests``. A generator that was never iterated costs nothing.
-    8. The same messages, sampling and grammar with the same ``seed`` give the same text, as far as the hardware
+    8. After ``add_adapter(name)`` a job that names it is answered by it, and its deltas say so; ``remove_adapter``
+       takes it away. Neither disturbs jobs under way. A job of an unknown name is answered by the base model. One that
+       cannot be loaded raises in ``add_adapter`` and changes nothing.
+    9. The same messages, sampling and grammar with the same ``seed`` give the same text, as far as the hardware
        allows it.
     """
 
@@ -44,6 +47,19 @@ class Engine(Protocol):
         Raises, while it is iterated: InvalidRequest (clause 5, or sampling or a grammar that cannot be served);
         Unavailable (clauses 1 and 6).
         """
+        ...
+
+    async def add_adapter(self, name: str, path: str) -> None:
+        """Loads a LoRA adapter and keeps it resident. Raises ConfigurationError where the engine takes none.
+
+        Args:
+            name: By which jobs name it. Never the name of other content.
+            path: Its folder on this machine, which stays there and never changes.
+        """
+        ...
+
+    async def remove_adapter(self, name: str) -> None:
+        """Forgets it, if it is there."""
         ...
 
     async def check_health(self) -> None:

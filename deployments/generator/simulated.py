@@ -4,6 +4,7 @@ but the model. It says in its text and in its ``EngineInfo`` that it is simulate
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
@@ -12,7 +13,7 @@ from deployments.generator.simulated_grammar import write_in_grammar
 from deployments.generator.simulated_prose import Prose
 from deployments.generator.simulated_tokens import count_prompt_tokens, logprob_entry, split_tokens
 from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, Sampling, TokenDelta
-from graph.errors import InvalidRequest, Unavailable
+from graph.errors import ConfigurationError, InvalidRequest, Unavailable
 
 __all__ = ["ScriptedAnswer", "SimulatedEngine", "SimulatedSettings"]
 
@@ -48,6 +49,8 @@ class SimulatedSettings(_Strict):
     """Seconds between tokens."""
     max_model_len: PositiveInt = 8192
     """Prompt and answer together, in tokens."""
+    max_lora_rank: NonNegativeInt = 16
+    """0: takes no adapters. One that it takes changes its text, by its name alone."""
     script: dict[str, tuple[ScriptedAnswer, ...]] = Field(default_factory=dict)
     """What to answer when the last user message contains the key; the first key that fits wins. A value is a text,
     a ``ScriptedAnswer``, or a list of these: the first for attempt 0 and so on, the last for all further ones."""
@@ -64,8 +67,8 @@ class SimulatedEngine:
     """See ``deployments/generator/engine.py`` for the contract.
 
     Free text begins with ``simulated_prose.MARKER``. One token is one word piece, and one delta. The text depends
-    on messages, grammar and ``seed``; without a seed on the generation id and attempt too. ``min_tokens`` holds
-    for free text only. Temperature, penalties, ``logit_bias``, ``stop_token_ids`` and ``cache_salt`` do nothing;
+    on messages, grammar, adapter and ``seed``; without a seed on the generation id and attempt too. ``min_tokens``
+    holds for free text only. Temperature, penalties, ``logit_bias``, ``stop_token_ids`` and ``cache_salt`` do nothing;
     nothing is cached.
 
     Args:
@@ -85,14 +88,25 @@ class SimulatedEngine:
         self._model_id = model_id
         self._sleep = sleep
         self._is_alive = False
+        self._adapters: set[str] = set()
         self._jobs: dict[object, int] = {}  # jobs under way, with the prompt tokens that wait for a first token
 
     @property
     def info(self) -> EngineInfo:
-        return EngineInfo(self._model_id, "simulated", self._settings.max_model_len, VERSION)
+        rank = self._settings.max_lora_rank
+        return EngineInfo(self._model_id, "simulated", self._settings.max_model_len, VERSION, rank)
 
     async def start(self) -> None:
         self._is_alive = True
+
+    async def add_adapter(self, name: str, path: str) -> None:
+        """Takes any folder; what is in it does nothing but to change the text with the name."""
+        if not self._settings.max_lora_rank:
+            raise ConfigurationError("This engine takes no adapters; set engine.simulated.max_lora_rank.")
+        self._adapters.add(name)
+
+    async def remove_adapter(self, name: str) -> None:
+        self._adapters.discard(name)
 
     async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenDelta, None]:
         self._refuse_when_dead()
@@ -105,6 +119,8 @@ class SimulatedEngine:
                 param="messages",
                 code="context_length_exceeded",
             )
+        if job.adapter not in self._adapters:
+            job = replace(job, adapter=None)
         key = object()
         self._jobs[key] = prompt_tokens
         try:
@@ -126,6 +142,7 @@ class SimulatedEngine:
                     text=token,
                     token_count=1 if tokens else 0,
                     prompt_tokens=prompt_tokens,
+                    adapter=job.adapter,
                     finish_reason=finish_reason if at + 1 >= len(tokens) else None,
                     logprobs=() if top_logprobs is None or not tokens else (logprob_entry(token, top_logprobs, rng),),
                 )
@@ -161,7 +178,8 @@ def _as_answers(key: str, value: Any) -> Any:
 def _seed(job: GenerationJob) -> str:
     """random.Random hashes a string with SHA-512, so this holds across processes and machines."""
     chosen = (job.generation_id, job.attempt) if job.sampling.seed is None else (job.sampling.seed,)
-    return repr((chosen, [(message.role, message.content) for message in job.messages]))
+    by = () if job.adapter is None else (job.adapter,)
+    return repr((chosen, *by, [(message.role, message.content) for message in job.messages]))
 
 
 def _answer(

@@ -1,5 +1,6 @@
 """The real engine: vLLM's ``AsyncLLM`` behind the ``Engine`` protocol. The only module that imports vllm."""
 
+import itertools
 import json
 import logging
 import math
@@ -12,12 +13,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from deployments.generator import batch_invariance
+from deployments.generator.cpu_lora import USE_GROUPED_LORA
+from deployments.generator.cpu_worker import WORKER_EXTENSION
 from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, LogitsPlan, Sampling, TokenDelta
 from graph.errors import ConfigurationError, InvalidRequest, Unavailable
 from graph.parent_death import children_die_with_this_process
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+    from vllm.lora.request import LoRARequest
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -31,6 +35,7 @@ _LANDING_TOKENS = 64
 _SPARED_WORDS = 400
 _LOOP = {"max_pattern_size": 160, "min_pattern_size": 4, "min_count": 4}
 """Tokens of a pattern, and how often in a row it makes a loop: from a phrase to a paragraph. A refrain comes thrice."""
+_MIN_ADAPTERS = 3
 _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length", "repetition": "repetition"}
 
 
@@ -72,6 +77,9 @@ class VllmEngine:
         self._special_tokens: re.Pattern[str] | None = None
         self._has_levers = False
         self._encode: Callable[[str], list[int]] = lambda text: []
+        self._adapters: dict[str, LoRARequest] = {}
+        # Never one twice: the engine takes an id that it knows for the adapter that it was.
+        self._adapter_ids = itertools.count(1)
 
     async def start(self) -> None:
         """Loads the model; blocks this thread for as long as that takes (20-45 s on two cores)."""
@@ -85,12 +93,17 @@ class VllmEngine:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        if current_platform.is_cpu():
+        is_cpu = current_platform.is_cpu()
+        if is_cpu:
             # A seeded request whose prompt is read in two steps kills the engine there: vLLM 0.32 turns its generator
             # back, and torch's CPU generators know no offset (gpu_model_runner.py, _bookkeeping_sync).
             self._engine_args.setdefault("enable_chunked_prefill", False)
         if self._batch_invariant:
-            self._prepare_invariance(current_platform.is_cpu())
+            self._prepare_invariance(is_cpu)
+        if is_cpu and self._engine_args.get("enable_lora"):
+            self._check_eager("engine.vllm.engine_args.enable_lora")
+        if is_cpu and (self._batch_invariant or self._engine_args.get("enable_lora")):
+            self._extend_worker()
         stat_loggers: list[Any] = []
         if self._metrics:
             from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
@@ -106,11 +119,19 @@ class VllmEngine:
                 f"engine.vllm.engine_args: {error}; see AsyncEngineArgs of the pinned vLLM for what is allowed",
                 param="engine.vllm.engine_args",
             ) from error
+        if config.lora_config is not None and config.lora_config.max_loras < _MIN_ADAPTERS:
+            raise ConfigurationError(
+                f"engine.vllm.engine_args.max_loras: got {config.lora_config.max_loras}; with enable_lora it must be "
+                f"at least {_MIN_ADAPTERS}: champion, challenger and previous stay loaded side by side",
+                param="engine.vllm.engine_args",
+            )
         self._has_levers = self._add_levers(config)
         with children_die_with_this_process():
             self._llm = AsyncLLM.from_vllm_config(config, usage_context=context, stat_loggers=stat_loggers or None)
-        if self._batch_invariant and current_platform.is_cpu():
+        if self._batch_invariant and is_cpu:
             await self._pair_single_rows(self._llm)
+        if is_cpu and config.lora_config is not None:
+            await self._group_lora(self._llm)
         specials = sorted(map(re.escape, self._llm.get_tokenizer().all_special_tokens), key=len, reverse=True)
         self._special_tokens = re.compile("|".join(specials)) if specials else None
         tokenizer = self._llm.get_tokenizer()
@@ -121,7 +142,36 @@ class VllmEngine:
     def info(self) -> EngineInfo:
         from vllm import __version__
 
-        return EngineInfo(self._model_id, "vllm", self._started.model_config.max_model_len, __version__)
+        lora = self._started.vllm_config.lora_config
+        rank = 0 if lora is None else lora.max_lora_rank
+        return EngineInfo(self._model_id, "vllm", self._started.model_config.max_model_len, __version__, rank)
+
+    async def add_adapter(self, name: str, path: str) -> None:
+        from vllm.lora.request import LoRARequest
+
+        llm = self._started
+        if llm.vllm_config.lora_config is None:
+            raise ConfigurationError(
+                "This engine takes no adapters; set engine.vllm.engine_args.enable_lora: true.",
+                param="engine.vllm.engine_args",
+            )
+        if name in self._adapters:
+            return
+        request = LoRARequest(lora_name=name, lora_int_id=next(self._adapter_ids), lora_path=path)
+        try:
+            await llm.add_lora(request)
+            # Else a fourth one would push it out, and it would be read from the disk under a request.
+            await llm.pin_lora(request.lora_int_id)
+        except Exception:
+            # Where all places are pinned it was read, and would take up memory.
+            await llm.remove_lora(request.lora_int_id)
+            raise
+        self._adapters[name] = request
+
+    async def remove_adapter(self, name: str) -> None:
+        request = self._adapters.pop(name, None)
+        if request is not None:
+            await self._started.remove_lora(request.lora_int_id)
 
     async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenDelta, None]:
         from vllm.exceptions import VLLMClientError
@@ -129,6 +179,8 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         llm = self._started
+        lora = self._adapters.get(job.adapter) if job.adapter is not None else None
+        adapter = None if lora is None else lora.lora_name
         messages = [
             {"role": "system" if m.role == "developer" else m.role, "content": self._plain(m.content)}
             for m in job.messages
@@ -143,6 +195,7 @@ class VllmEngine:
                 prompt,
                 _sampling_params(job.sampling, job.grammar, self._lever_args(job.logits, prompt)),
                 f"{job.generation_id}-{job.attempt}",
+                lora_request=lora,
             )
             # Closed here and now: left to the garbage collector, the engine would work on for nobody.
             async with aclosing(outputs):
@@ -156,6 +209,7 @@ class VllmEngine:
                         token_count=len(completion.token_ids),
                         prompt_tokens=len(output.prompt_token_ids or ()),
                         cached_tokens=output.num_cached_tokens or 0,
+                        adapter=adapter,
                         finish_reason=None if reason is None else _FINISH_REASONS[reason],
                         logprobs=tuple(
                             _logprob_entry(chosen, row or {})
@@ -188,21 +242,26 @@ class VllmEngine:
 
     def _prepare_invariance(self, is_cpu: bool) -> None:
         if is_cpu:
-            if not self._engine_args.get("enforce_eager"):
-                raise ConfigurationError(
-                    "engine.vllm.batch_invariant: true needs engine_args.enforce_eager: true on a CPU, since compiled "
-                    "layers cannot be changed; set it, or batch_invariant: false",
-                    param="engine.vllm.batch_invariant",
-                )
-            taken = self._engine_args.get("worker_extension_cls")
-            if taken:
-                raise ConfigurationError(
-                    f"engine.vllm.engine_args.worker_extension_cls: got {taken!r}, but batch_invariant: true needs "
-                    "that place on a CPU; leave it out, or set batch_invariant: false",
-                    param="engine.vllm.engine_args",
-                )
-            self._engine_args["worker_extension_cls"] = batch_invariance.WORKER_EXTENSION
+            self._check_eager("engine.vllm.batch_invariant")
         os.environ.update(batch_invariance.CPU_ENVIRONMENT if is_cpu else batch_invariance.GPU_ENVIRONMENT)
+
+    def _check_eager(self, setting: str) -> None:
+        if not self._engine_args.get("enforce_eager"):
+            raise ConfigurationError(
+                f"{setting}: true needs engine_args.enforce_eager: true on a CPU, since compiled layers cannot be "
+                f"changed; set it, or {setting.rpartition('.')[2]}: false",
+                param=setting,
+            )
+
+    def _extend_worker(self) -> None:
+        taken = self._engine_args.get("worker_extension_cls")
+        if taken:
+            raise ConfigurationError(
+                f"engine.vllm.engine_args.worker_extension_cls: got {taken!r}, but batch_invariant: true and "
+                "enable_lora: true need that place on a CPU; leave it out, or set both to false",
+                param="engine.vllm.engine_args",
+            )
+        self._engine_args["worker_extension_cls"] = WORKER_EXTENSION
 
     async def _pair_single_rows(self, llm: "AsyncLLM") -> None:
         if not all(await llm.collective_rpc(batch_invariance.PAIR_SINGLE_ROWS)):
@@ -210,6 +269,14 @@ class VllmEngine:
                 "engine.vllm.batch_invariant: got true, but this vLLM's linear layers cannot be changed here; set it "
                 "to false, and requests may change each other's answers",
                 param="engine.vllm.batch_invariant",
+            )
+
+    async def _group_lora(self, llm: "AsyncLLM") -> None:
+        if not all(await llm.collective_rpc(USE_GROUPED_LORA)):
+            raise ConfigurationError(
+                "engine.vllm.engine_args.enable_lora: got true, but no layer of this model takes an adapter here; set "
+                "it to false",
+                param="engine.vllm.engine_args",
             )
 
     def _add_levers(self, config: "VllmConfig") -> bool:

@@ -25,10 +25,11 @@ from deployments.ingress.scrape import fetch, merge
 from deployments.ingress.service import ChatService, WallClock
 from deployments.ingress.telemetry import RayTelemetry
 from deployments.ingress.validation import ValidationService
+from deployments.rollout.follower import AliasFollower
 from deployments.validator.deployment import read_policy
 from graph.contracts import EngineInfo, LogAck
 from graph.errors import ConfigurationError, RheostatError
-from graph.settings import AppArgs, IngressTunables, project_path
+from graph.settings import AppArgs, IngressTunables, project_path, registry_path
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +54,13 @@ class Ingress:
         validator: DeploymentHandle[Any],
         formatter: DeploymentHandle[Any],
         feedback_log: DeploymentHandle[Any],
+        rollout: DeploymentHandle[Any],
     ) -> None:
         _log_with_serve()
         self._has_started = False
         self._args = AppArgs.model_validate(args)
-        self._stages = HandleStages(generator, validator, formatter, feedback_log, self._args.feedback_texts)
+        self._stages = HandleStages(generator, validator, formatter, feedback_log, rollout, self._args.feedback_texts)
+        self._follower = AliasFollower(registry_path(self._args), "ingress")
         self._contracts = load_contracts(project_path(self._args.metrics_file))
         self._token_key = _token_key(self._args)
         warm_up()
@@ -86,6 +89,11 @@ class Ingress:
         """Serve's; the first one ends start-up. One that the event loop does not answer for 30 s counts as failed."""
         self._has_started = True
 
+    def __del__(self) -> None:
+        follower = getattr(self, "_follower", None)
+        if follower is not None:
+            follower.stop()
+
     def __serve_build_asgi_app__(self) -> FastAPI:
         auth = self._args.auth
         keys = KeyRing.load(None if auth.keys_file is None else project_path(auth.keys_file), auth.admin_tenants)
@@ -100,7 +108,9 @@ class Ingress:
             self._stages.append_many,
             admission,
             tally,
+            aliases=lambda: self._follower.aliases,
         )
+        self._follower.start()
         return build_app(
             service,
             ValidationService(self._stages.judge, self.facts, telemetry, admission, WallClock()),
@@ -109,6 +119,7 @@ class Ingress:
             keys,
             self._token_key,
             self._contracts,
+            registry_path(self._args),
             texts=self._args.feedback_texts,
             cors_origins=self._args.cors_origins,
             # Serve tells the request id itself: the client's, or the one that it made and put into the request.
@@ -144,6 +155,9 @@ class Ingress:
 
     async def analysis(self, since_s: float | None) -> dict[str, Any]:
         return await self._stages.analysis(since_s)
+
+    async def rollout_status(self) -> Mapping[str, Any]:
+        return await self._stages.rollout_status()
 
     async def metrics(self) -> str:
         nodes = [node for node in ray.nodes() if node["Alive"]]

@@ -36,6 +36,7 @@ class HandleStages:
         validator: DeploymentHandle[Any],
         formatter: DeploymentHandle[Any],
         feedback_log: DeploymentHandle[Any],
+        rollout: DeploymentHandle[Any],
         texts: TextPolicy = "keep",
     ) -> None:
         self._texts: TextPolicy = texts
@@ -51,6 +52,7 @@ class HandleStages:
         self._events_about = feedback_log.options(method_name="events_about")
         self._ids_about = feedback_log.options(method_name="ids_about")
         self._adapters = feedback_log.options(method_name="adapters_trained_on")
+        self._rollout_status = rollout.options(method_name="status")
         self._analysis = feedback_log.options(method_name="analysis")
         self._appender = Appender(self._send_rows)
         self._engine_info: EngineInfo | None = None
@@ -109,6 +111,10 @@ class HandleStages:
     async def analysis(self, since_s: float | None) -> dict[str, Any]:
         """The report over the last ``since_s`` seconds; None: over everything."""
         return await _call("feedback log", lambda: self._analysis.remote(since_s))
+
+    async def rollout_status(self) -> dict[str, Any]:
+        """What the Rollout deployment counted of the canary."""
+        return await _call("rollout", lambda: self._rollout_status.remote())
 
     async def _send_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[LogAck | RheostatError]:
         return await _call("feedback log", lambda: self._append_many.remote(list(rows)))

@@ -17,6 +17,8 @@ from deployments.controls.schema_guard import check_schema
 from deployments.formatter.contractions import expand
 from deployments.ingress.openai_schema import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from deployments.ingress.records import describe_request
+from deployments.rollout.arms import Arm, Assignment, assign_arm, chosen_arm, unit_of
+from deployments.rollout.registry import Aliases
 from deployments.validator.policy import QualityPolicy
 from graph.contracts import CheckContext, EngineInfo, FinishReason, GenerationJob, Message, Sampling
 from graph.errors import InvalidRequest, NotFound
@@ -33,6 +35,8 @@ class Caller:
 
     tenant: str
     request_id: str
+    arm: Arm | None = None
+    """The arm of a canary that an admin asked for, such as the gate; None: the service assigns one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Planned:
     plans: tuple[Plan, ...]
     previous_answer: str | None
     """The assistant's turn before the last user turn: what this answer differs from. None: the conversation begins."""
+    arm: Arm = "champion"
 
     @property
     def controls_hash(self) -> str:
@@ -78,6 +83,7 @@ def plan_request(
     now: float,
     timeout_s: float,
     source_id: str | None = None,
+    aliases: Aliases | None = None,
 ) -> Planned:
     """Checks what only the whole request shows, compiles the controls and lays out one plan a choice.
 
@@ -86,6 +92,7 @@ def plan_request(
         now: Seconds on the pipeline's clock.
         timeout_s: Seconds until the deadline.
         source_id: Keyed hash of the person who asks, for the log; None: the request does not say.
+        aliases: Which adapters are served; None: the base model alone.
 
     Raises:
         NotFound: Another model than the one that is served.
@@ -106,7 +113,11 @@ def plan_request(
         facts.calibration,
         caller_limited=request.token_limit is not None or bool(request.ignore_eos),
     )
+    assignment = _assign(aliases or Aliases(), caller, source_id, messages)
     described = {
+        "arm": assignment.arm,
+        # What was asked for by arm is no user's traffic: nothing is learnt from it, and no canary is judged by it.
+        **({"purpose": "gate"} if caller.arm is not None else {}),
         "source_id": source_id,
         **describe_request(messages, compiled.receipt, compiled.answer_format, compiled.language),
     }
@@ -124,6 +135,7 @@ def plan_request(
                 grammar=compiled.grammar,
                 logits=compiled.logits,
                 cache_salt=_cache_salt(facts.salt_key, caller.tenant),
+                adapter=assignment.adapter,
             ),
             context=context,
             best_of=best_of,
@@ -141,7 +153,13 @@ def plan_request(
         )
         for index, generation_id in enumerate(generation_ids)
     )
-    return Planned(compiled, plans, _previous_answer(messages))
+    return Planned(compiled, plans, _previous_answer(messages), assignment.arm)
+
+
+def _assign(aliases: Aliases, caller: Caller, source_id: str | None, messages: tuple[Message, ...]) -> Assignment:
+    if caller.arm is not None:
+        return chosen_arm(aliases, caller.arm)
+    return assign_arm(aliases, unit_of(caller.tenant, source_id, messages))
 
 
 def drafts_asked(request: ChatRequest, tunables: IngressTunables) -> int:

@@ -9,6 +9,8 @@ import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -30,17 +32,20 @@ from deployments.ingress.planning import Caller, ServiceFacts, compile_request
 from deployments.ingress.privacy import TextPolicy
 from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.responses import json_response, refusal
+from deployments.ingress.rollout_routes import rollout_routes
 from deployments.ingress.service import ChatService, StreamCut
 from deployments.ingress.validation import ValidationService
 from deployments.ingress.validation_schema import parse_validation
+from deployments.rollout.arms import ARMS
 from graph.contracts import EngineInfo
 from graph.contracts import Message as Turn
-from graph.errors import InternalError, MethodNotAllowed, NotFound, RheostatError
+from graph.errors import InternalError, InvalidRequest, MethodNotAllowed, NotFound, RheostatError
 from graph.ids import new_id
 
 logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 _STARTED = int(time.time())
+ARM_HEADER = "x-rheostat-arm"
 
 
 class Backend(AnalysedLog, Protocol):
@@ -49,6 +54,7 @@ class Backend(AnalysedLog, Protocol):
     def facts(self) -> ServiceFacts: ...
     async def engine_info(self) -> EngineInfo: ...
     async def check_ready(self) -> None: ...
+    async def rollout_status(self) -> Mapping[str, Any]: ...
     async def metrics(self) -> str: ...
 
 
@@ -60,6 +66,7 @@ def build_app(
     keys: KeyRing,
     token_key: SigningKey,
     contracts: Mapping[str, MetricContract],
+    registry: Path,
     *,
     texts: TextPolicy = "keep",
     cors_origins: tuple[str, ...] = (),
@@ -70,6 +77,7 @@ def build_app(
     Args:
         tally: Fed by ``service``.
         contracts: The metrics that feedback may speak of.
+        registry: Folder of the adapters' registry; need not exist.
         texts: What of the texts of feedback is stored.
         tells_request_id: Put ``x-request-id`` on every answer; False where the server around it does so already.
     """
@@ -81,6 +89,7 @@ def build_app(
     feedback = FeedbackService(backend, keys, token_key, contracts, texts)
     scores = LangfuseScores(feedback, backend, contracts, texts)
     app.include_router(feedback_routes(backend, feedback, scores, keys, contracts, read_body))
+    app.include_router(rollout_routes(registry, backend.rollout_status, keys, read_body))
     app.include_router(_routes(service, validation, tally, backend, keys, read_body))
     rng = random.Random()
 
@@ -126,9 +135,20 @@ def _routes(
     def caller_of(request: Request) -> Caller:
         return Caller(keys.tenant_of(request.headers.get("authorization")), request.state.request_id)
 
+    def with_arm(caller: Caller, request: Request) -> Caller:
+        arm = request.headers.get(ARM_HEADER)
+        if arm is None:
+            return caller
+        keys.check_admin(caller.tenant, request.client.host if request.client else None)
+        if arm not in ARMS:
+            raise InvalidRequest(
+                f"{ARM_HEADER} is {arm[:40]!r}; it must be one of: {', '.join(ARMS)}, or left out.", param=ARM_HEADER
+            )
+        return replace(caller, arm=arm)
+
     @router.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        caller = caller_of(request)
+        caller = with_arm(caller_of(request), request)
         asked = parse(ChatRequest, await read_body(request))
         timeout_s = _timeout(request.headers)
         if not asked.stream:

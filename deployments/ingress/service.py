@@ -29,6 +29,7 @@ from deployments.ingress.planning import Caller, Planned, ServiceFacts, drafts_a
 from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.telemetry import RequestFacts, Telemetry
 from deployments.ingress.undelivered import AppendMany, UndeliveredMarks, WatchedStages
+from deployments.rollout.registry import Aliases
 from deployments.validator.guard import StreamGuard
 from graph.best_of import BestOf
 from graph.contracts import CheckContext, EngineInfo
@@ -84,6 +85,7 @@ class ChatService:
         append_many: Puts rows into the log; an outcome a row.
         admission: Shared with whatever else takes up the pools.
         tally: Counts every whole answer.
+        aliases: Which adapters are served now.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class ChatService:
         admission: Admission,
         tally: QualityTally,
         clock: Clock | None = None,
+        aliases: Callable[[], Aliases] = Aliases,
     ) -> None:
         self._stages = stages
         self._facts = facts
@@ -108,6 +111,7 @@ class ChatService:
         self._tally = tally
         self._regenerations = RegenerationBudgets()
         self._clock = clock or WallClock()
+        self._aliases = aliases
 
     async def complete(self, request: ChatRequest, caller: Caller, timeout_s: float | None) -> dict[str, Any]:
         """A whole chat completion; raises a RheostatError instead of a partial one."""
@@ -189,6 +193,7 @@ class ChatService:
             now,
             limit if timeout_s is None else min(limit, timeout_s),
             hash_rater(person, caller.tenant, self._token_key) if person else None,
+            self._aliases(),
         )
         return planned, engine
 
@@ -285,14 +290,16 @@ class ChatService:
             generation_id=generation_id,
             tenant=caller.tenant,
             model=engine.model,
-            adapter=None,
-            arm=None,
+            adapter=answer.adapter,
+            arm=planned.arm,
             controls_hash=planned.controls_hash,
             expires_at=int(time.time()) + days * 86_400,
         )
         return {
             "generation_id": generation_id,
             "engine": engine.engine,
+            "adapter": answer.adapter,
+            "arm": planned.arm,
             "controls": complete_receipt(
                 planned.compiled.receipt,
                 answer.unrendered,

@@ -14,7 +14,7 @@ from deployments.generator.engine import Engine
 from deployments.generator.simulated import SimulatedEngine, SimulatedSettings
 from deployments.generator.simulated_prose import MARKER
 from graph.contracts import EngineLoad, GenerationJob, Message, Sampling, TokenDelta
-from graph.errors import InvalidRequest, Unavailable
+from graph.errors import ConfigurationError, InvalidRequest, Unavailable
 
 IDLE = EngineLoad(running_requests=0, queued_tokens=0)
 
@@ -42,9 +42,11 @@ def make_job(
     generation_id: str = "gen-1",
     attempt: int = 0,
     grammar: Mapping[str, Any] | None = None,
+    adapter: str | None = None,
     **sampling: Any,
 ) -> GenerationJob:
-    return GenerationJob(generation_id, attempt, (Message("user", prompt),), Sampling(**sampling), grammar)
+    messages = (Message("user", prompt),)
+    return GenerationJob(generation_id, attempt, messages, Sampling(**sampling), grammar, adapter=adapter)
 
 
 def iterate(engine: Engine, job: GenerationJob) -> AsyncGenerator[TokenDelta, None]:
@@ -78,6 +80,52 @@ async def test_it_serves_only_between_start_and_shutdown() -> None:
         await engine.check_health()
     with pytest.raises(Unavailable):
         await answer(engine, make_job())
+
+
+async def test_an_adapter_answers_the_jobs_that_name_it_until_it_is_removed() -> None:
+    engine = await make_engine()
+    base = await text_of(engine, make_job(seed=7))
+    await engine.add_adapter("one", "/adapters/one")
+    await engine.add_adapter("two", "/adapters/two")
+    ones = await answer(engine, make_job(seed=7, adapter="one"))
+    assert {delta.adapter for delta in ones} == {"one"}
+    assert len({base, joined(ones), await text_of(engine, make_job(seed=7, adapter="two"))}) == 3
+    assert joined(ones) == await text_of(engine, make_job(seed=7, adapter="one", generation_id="another"))
+    assert await text_of(engine, make_job(seed=7)) == base
+    await engine.remove_adapter("one")
+    await engine.remove_adapter("one")
+    without = await answer(engine, make_job(seed=7, adapter="one"))
+    assert ({delta.adapter for delta in without}, joined(without)) == ({None}, base)
+
+
+async def test_an_unknown_adapter_is_answered_by_the_base_model_and_the_deltas_say_so() -> None:
+    engine = await make_engine()
+    unknown = await answer(engine, make_job(seed=7, adapter="never added"))
+    assert ({delta.adapter for delta in unknown}, joined(unknown)) == ({None}, await text_of(engine, make_job(seed=7)))
+
+
+async def test_adding_and_removing_adapters_disturbs_no_job_under_way() -> None:
+    engine = await make_engine()
+    await engine.add_adapter("one", "/adapters/one")
+    expected = [await text_of(engine, make_job(seed=7, adapter=name)) for name in (None, "one")]
+    async with (
+        aclosing(iterate(engine, make_job(seed=7))) as base,
+        aclosing(iterate(engine, make_job(seed=7, adapter="one"))) as ones,
+    ):
+        got = [[await anext(base)], [await anext(ones)]]
+        await engine.remove_adapter("one")
+        await engine.add_adapter("two", "/adapters/two")
+        got = [[*got[0], *[delta async for delta in base]], [*got[1], *[delta async for delta in ones]]]
+    assert [joined(deltas) for deltas in got] == expected
+    assert {delta.adapter for delta in got[1]} == {"one"}
+
+
+async def test_an_engine_that_takes_no_adapters_says_which_setting_to_change() -> None:
+    engine = await make_engine(max_lora_rank=0)
+    assert (engine.info.max_lora_rank, (await make_engine()).info.max_lora_rank) == (0, 16)
+    with pytest.raises(ConfigurationError, match=r"engine\.simulated\.max_lora_rank"):
+        await engine.add_adapter("one", "/adapters/one")
+    assert {delta.adapter for delta in await answer(engine, make_job(adapter="one"))} == {None}
 
 
 async def test_it_says_that_it_is_simulated() -> None:

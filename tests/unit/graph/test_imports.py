@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster import ROOT
 
-HEAVY = ("ray", "torch", "vllm", "transformers")
+HEAVY = ("ray", "torch", "vllm", "transformers", "trl", "peft", "datasets")
 PURE = [
     "graph.settings",
     "graph.contracts",
@@ -24,6 +24,35 @@ PURE = [
     "deployments.generator.simulated",
     "deployments.ingress.routes",
     "deployments.ingress.service",
+    "deployments.generator.adapters",
+    "deployments.generator.cpu_lora",
+    "deployments.rollout.adapter_files",
+    "deployments.rollout.agreement",
+    "deployments.rollout.arms",
+    "deployments.rollout.canary",
+    "deployments.rollout.decisions",
+    "deployments.rollout.follower",
+    "deployments.rollout.log_tail",
+    "deployments.rollout.mirror",
+    "deployments.rollout.operations",
+    "deployments.rollout.registry",
+    "deployments.rollout.replicas",
+    "deployments.rollout.sequential",
+    "deployments.rollout.watch",
+    "training.__main__",
+    "training.answer_features",
+    "training.curation",
+    "training.dataset_store",
+    "training.evaluate",
+    "training.gate",
+    "training.gating",
+    "training.held_out",
+    "training.judges",
+    "training.kto_order",
+    "training.near_duplicates",
+    "training.row_order",
+    "training.rows",
+    "training.selection",
 ]
 
 

@@ -29,6 +29,7 @@ from deployments.ingress.routes import build_app
 from deployments.ingress.service import ChatService, WallClock
 from deployments.ingress.telemetry import RequestFacts
 from deployments.ingress.validation import ValidationService
+from deployments.rollout.registry import Aliases
 from deployments.validator.policy import judge, load_policy
 from graph.contracts import EngineInfo, FormatJob, GenerationJob, LogAck, TokenDelta, ValidationJob, Verdict
 from graph.errors import RheostatError
@@ -76,6 +77,7 @@ class Service:
         self.reads: list[str] = []
         """Ids that were looked up in the log."""
         self.info_delay_s = 0.0
+        self.aliases = Aliases()
         self._facts = ServiceFacts(
             catalogue=CATALOGUE,
             policy=POLICY,
@@ -175,6 +177,9 @@ class Service:
     async def check_ready(self) -> None:
         await self.engine.check_health()
 
+    async def rollout_status(self) -> Mapping[str, Any]:
+        return {"state": "no canary"}
+
     async def metrics(self) -> str:
         return "# none\n"
 
@@ -211,6 +216,7 @@ async def running(
         lambda rows: backend.append_many(rows),
         admission,
         tally,
+        aliases=lambda: backend.aliases,
     )
     app = build_app(
         service,
@@ -220,6 +226,7 @@ async def running(
         keys or KeyRing(None),
         backend.token_key,
         CONTRACTS,
+        log_dir.parent / "registry",
         texts=texts,
         cors_origins=cors_origins,
     )
