@@ -7,3 +7,8 @@
 
 All are imported for the help, so what is heavy (ray, torch, trl) is imported in ``run``.
 """
+
+
+def flag(name: str) -> str:
+    """The option of a parameter: ``eval_share`` is ``--eval-share``."""
+    return "--" + name.replace("_", "-")

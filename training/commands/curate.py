@@ -14,11 +14,13 @@ from rich.table import Table
 
 from deployments.feedback.contracts import MetricContract, explain_unknown, load_contracts
 from graph.errors import InvalidRequest
+from graph.settings import PROJECT_ROOT
+from training.commands import flag
 from training.curation import HARD_CHECKS, METHODS, REASONS, SPLITS, CurationParameters
 from training.progress import progress_on
 
 HELP = "make a dataset of the feedback: training rows, held-out rows and a vault"
-_CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_CONFIGS = PROJECT_ROOT / "configs"
 _DEFAULTS = CurationParameters()
 
 
@@ -55,13 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("vault_share", "of the prompts, never trained or tuned on"),
         ("regeneration_weight", "weight of pairs from kept regenerations"),
     ):
-        parser.add_argument(_flag(name), type=float, default=getattr(_DEFAULTS, name), metavar="X", help=text)
+        parser.add_argument(flag(name), type=float, default=getattr(_DEFAULTS, name), metavar="X", help=text)
     for name, text in (
         ("min_raters", "distinct raters that a method needs"),
         ("kto_batch_size", "rows a process and step that the order of KTO rows is made for"),
         ("seed", "shuffles the rows"),
     ):
-        parser.add_argument(_flag(name), type=int, default=getattr(_DEFAULTS, name), metavar="N", help=text)
+        parser.add_argument(flag(name), type=int, default=getattr(_DEFAULTS, name), metavar="N", help=text)
     parser.add_argument(
         "--split-by",
         choices=("conversation", "prompt"),
@@ -189,7 +191,3 @@ def _sum(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
     for name, count in counts:
         total[name] = total.get(name, 0) + count
     return total
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

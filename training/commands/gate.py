@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graph.errors import InvalidRequest
+from graph.settings import PROJECT_ROOT
 from training.progress import progress_on
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 HELP = "compare an adapter with the champion through the running service, and write the decision into its card"
 NOT_PASSED = 3
 """The exit status of a gate that ran and did not pass its adapter."""
-_CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_CONFIGS = PROJECT_ROOT / "configs"
 _MARGINS = {
     "pass_rate": "pass_rate_margin",
     "refusals": "refusal_margin",

@@ -12,13 +12,15 @@ from deployments.rollout.adapter_files import ALLOWED_RANKS
 from deployments.rollout.operations import complete_name
 from deployments.rollout.registry import BASE, Registry
 from graph.errors import InvalidRequest
+from graph.settings import PROJECT_ROOT
+from training.commands import flag
 from training.curation import METHODS
 from training.dataset_store import Dataset, list_datasets, open_dataset
 from training.progress import progress_on
 from training.train import DEFAULT_MAX_LORA_RANK, Parent, TrainingParameters, register_adapter, train
 
 HELP = "train an adapter on a dataset and register it"
-_CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_CONFIGS = PROJECT_ROOT / "configs"
 _DEFAULTS = TrainingParameters()
 _CHAMPION = "champion"
 
@@ -52,13 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("checkpoint_steps", "N", "steps from one checkpoint to the next"),
         ("seed", "N", "of the adapter's first weights and the rows' order"),
     ):
-        parser.add_argument(_flag(name), type=int, default=getattr(_DEFAULTS, name), metavar=metavar, help=text)
+        parser.add_argument(flag(name), type=int, default=getattr(_DEFAULTS, name), metavar=metavar, help=text)
     for name, text in (
         ("alpha", "the adapter's scale is alpha/rank"),
         ("warmup_share", "of the steps"),
         ("beta", "DPO and KTO: higher stays closer to the reference"),
     ):
-        parser.add_argument(_flag(name), type=float, default=getattr(_DEFAULTS, name), metavar="X", help=text)
+        parser.add_argument(flag(name), type=float, default=getattr(_DEFAULTS, name), metavar="X", help=text)
     parser.add_argument("--learning-rate", type=float, default=None, metavar="X", help="at its highest [the method's]")
     parser.add_argument(
         "--target-modules", nargs="+", default=list(_DEFAULTS.target_modules), metavar="NAME", help="linear layers"
@@ -201,7 +203,3 @@ def find_parent(asked: str, registry: Registry) -> Parent | None:
     name = registry.aliases().champion if asked == _CHAMPION else asked
     name = name if name == BASE else complete_name(registry, name)
     return None if name == BASE else Parent(name, registry.verify(name))
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
