@@ -125,8 +125,6 @@ class EngineInfo:
     max_model_len: int
     """Prompt and answer together, in tokens."""
     version: str
-    max_lora_rank: int = 0
-    """The largest rank of an adapter that it takes; 0: it takes none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,8 +93,7 @@ class SimulatedEngine:
 
     @property
     def info(self) -> EngineInfo:
-        rank = self._settings.max_lora_rank
-        return EngineInfo(self._model_id, "simulated", self._settings.max_model_len, VERSION, rank)
+        return EngineInfo(self._model_id, "simulated", self._settings.max_model_len, VERSION)
 
     async def start(self) -> None:
         self._is_alive = True

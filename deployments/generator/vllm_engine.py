@@ -142,9 +142,7 @@ class VllmEngine:
     def info(self) -> EngineInfo:
         from vllm import __version__
 
-        lora = self._started.vllm_config.lora_config
-        rank = 0 if lora is None else lora.max_lora_rank
-        return EngineInfo(self._model_id, "vllm", self._started.model_config.max_model_len, __version__, rank)
+        return EngineInfo(self._model_id, "vllm", self._started.model_config.max_model_len, __version__)
 
     async def add_adapter(self, name: str, path: str) -> None:
         from vllm.lora.request import LoRARequest
