@@ -47,9 +47,9 @@ class GroupedRows:
         """Of the rows of the batch."""
         self._sampled: list[Group] = []
         """Of the rows that are sampled from."""
-        self._is_zero: dict[tuple[int, int], bool] = {}
-        """Of each matrix and slot: whether the adapter leaves that layer as it is. vLLM wraps every layer, and most
-        adapters change two of seven."""
+        self._weights: dict[tuple[int, int], Any] = {}
+        """Of each matrix and slot: the weights in float32, until they change; None: all are zero, and the adapter
+        leaves that layer as it is. vLLM wraps every layer, and most adapters change two of seven."""
 
     def take_the_place_of(self, wrapper: Any) -> None:
         """Makes a ``PunicaWrapperCPU`` compute by groups."""
@@ -69,7 +69,7 @@ class GroupedRows:
             change: Callable[..., None] = getattr(layer, name)
 
             def changed(*args: Any, _change: Callable[..., None] = change, **kwargs: Any) -> None:
-                self._is_zero.clear()
+                self._weights.clear()
                 _change(*args, **kwargs)
 
             setattr(layer, name, changed)
@@ -103,30 +103,28 @@ class GroupedRows:
         for slot, rows in self._groups:
             taken, start = None, 0
             for a, b, size in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-                if not self._changes_nothing(b, slot):
+                down, up = self._weights_of(a, slot), self._weights_of(b, slot)
+                if down is not None and up is not None:
                     if taken is None:
                         taken = (x if rows is None else x[rows]).float()
-                    added = blockwise(blockwise(taken, a[slot, 0].float()), b[slot, 0].float()) * scale
-                    _add(y[:, start : start + size], rows, added)
+                    _add(y[:, start : start + size], rows, blockwise(blockwise(taken, down), up) * scale)
                 start += size
 
     def add_lora_logits(self, y: Any, x: Any, lora_a_stacked: Any, lora_b_stacked: Any, scale: float, **_: Any) -> None:
         """Adds the same for the logits: ``y`` (rows, vocabulary), ``x`` (rows, K), one slice that is no sequence."""
         y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
         for slot, rows in self._sampled:
-            if self._changes_nothing(lora_b_stacked, slot):
-                continue
-            taken = (x if rows is None else x[rows]).float()
-            b = lora_b_stacked[slot, 0]
-            added = blockwise(blockwise(taken, lora_a_stacked[slot, 0].float()), b.float()) * scale
-            _add(y[:, : b.shape[0]], rows, added)
+            down, up = self._weights_of(lora_a_stacked, slot), self._weights_of(lora_b_stacked, slot)
+            if down is not None and up is not None:
+                taken = (x if rows is None else x[rows]).float()
+                _add(y[:, : up.shape[0]], rows, blockwise(blockwise(taken, down), up) * scale)
 
-    def _changes_nothing(self, b_stacked: Any, slot: int) -> bool:
-        key = (b_stacked.data_ptr(), slot)
-        known = self._is_zero.get(key)
-        if known is None:
-            known = self._is_zero[key] = not bool(b_stacked[slot, 0].any())
-        return known
+    def _weights_of(self, stacked: Any, slot: int) -> Any:
+        key = (stacked.data_ptr(), slot)
+        if key not in self._weights:
+            weights = stacked[slot, 0]
+            self._weights[key] = weights.float() if bool(weights.any()) else None
+        return self._weights[key]
 
 
 def _add(y: Any, rows: Any, added: Any) -> None:

@@ -219,6 +219,22 @@ def test_a_slots_weights_are_looked_at_again_once_they_are_set_or_reset() -> Non
     assert added()
 
 
+def test_an_adapter_that_takes_anothers_slot_is_multiplied_with_its_own_weights() -> None:
+    wrapper = Wrapper()
+    layer = Layer(wrapper)
+    layer.b = layer.b.to(torch.bfloat16)  # so that what is kept in float32 is a copy
+    worker_of(layer).use_grouped_lora()
+    x, y = batch([1], torch.bfloat16)
+    wrapper.update_metadata([1], sampled=[1])
+    products = []
+    for taken_from in (0, 2, 0):
+        layer.set_lora(1, B[0][taken_from, 0])
+        products.append(y.clone())
+        wrapper.add_lora_linear(products[-1], x, A[:1], [layer.b], SCALE, SLICES[:1])
+    assert torch.equal(products[0], products[2])
+    assert not torch.equal(products[0], products[1])
+
+
 def test_layers_that_an_adapter_leaves_as_they_are_add_nothing() -> None:
     x, y = batch([0, 1])
     rows = GroupedRows()
