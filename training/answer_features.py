@@ -5,7 +5,7 @@ weigh like a hundred. Persons, hedges and refusals are known in English only. No
 true, safe or to the point beyond shared words, and whoever trains on them can please them on purpose; so what is
 learned here decides only between answers, and the gate's guards and the canary come after it.
 
-Called by `judges`.
+Called by `judge_fit` and `judges`.
 """
 
 import math

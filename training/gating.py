@@ -6,7 +6,7 @@ At share 0 no user's request reaches the challenger. Whatever ends this early, a
 serving: what may be left is a challenger at share 0, which the next gate replaces. REGISTRY/gate.lock, a flock that the
 kernel frees with its holder, tells such a one from that of a gate that is still running.
 
-A shell over `held_out`, `judges`, `evaluate` and `gate`. ``python -m training gate`` and ``cycle`` call it.
+A shell over `held_out`, `judge_fit`, `evaluate` and `gate`. ``python -m training gate`` and ``cycle`` call it.
 """
 
 import time
@@ -18,9 +18,11 @@ from typing import Any, Literal
 
 from deployments.controls.catalogue import Catalogue
 from deployments.feedback.files import LocalFiles, ensure_directory, try_lock
+from deployments.rollout.adapter_store import BASE, GateRecord
 from deployments.rollout.agreement import Agreement, wait_until_all_serve
+from deployments.rollout.aliases import Aliases
 from deployments.rollout.arms import Arm
-from deployments.rollout.registry import BASE, Aliases, GateRecord, Registry
+from deployments.rollout.registry import Registry
 from graph.errors import Conflict, InvalidRequest, Unavailable
 from training.dataset_store import Dataset, open_dataset
 from training.evaluate import AskOptions, Evaluation, ServiceClient, judge_pair
@@ -36,7 +38,8 @@ from training.held_out import (
     require_enough,
     trained_prompts,
 )
-from training.judges import Judge, JudgeReport, JudgeRules, fit_judge
+from training.judge_fit import JudgeReport, JudgeRules, fit_judge
+from training.judges import Judge
 
 LOCK = "gate.lock"
 _BY = "gate"

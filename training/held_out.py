@@ -24,7 +24,7 @@ from deployments.feedback.snapshot import open_snapshot
 from graph.errors import InvalidRequest, NotFound
 from training.curation import METHODS, CurationParameters, Method, Split, assign_split, exact
 from training.dataset_store import Dataset
-from training.judges import Vote
+from training.judge_fit import Vote
 from training.near_duplicates import find_near_duplicates, shingle
 from training.prompts import asked_controls, read_settings
 from training.rows import normalise, split_key

@@ -26,9 +26,12 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from graph.errors import ConfigurationError, InternalError, InvalidRequest, RheostatError
 from training.checkpoints import Checkpoint, keep, newest, read, seal
+from training.cluster_room import find_wait
 from training.curation import Method
+from training.parameters import Cluster
 from training.prompts import break_up_marks
-from training.train import Cluster, OnStep, TrainingJob
+from training.run_folder import CHECKPOINTS
+from training.train import OnStep, TrainingJob
 
 _LOSSES = 8
 """Steps that a stated loss is the mean of: a batch of 8 rows says little alone."""
@@ -94,7 +97,7 @@ def _train_here(job: TrainingJob, folder: Path, start: Checkpoint | None, on_ste
     shutil.rmtree(work, ignore_errors=True)
 
     def keep_here(made: Path, step: int, seconds: float) -> None:
-        keep(made, job.run, step, seconds, folder / "checkpoints")
+        keep(made, job.run, step, seconds, folder / CHECKPOINTS)
 
     def loop() -> None:
         if start is None or start.step < job.steps:
@@ -106,7 +109,7 @@ def _train_here(job: TrainingJob, folder: Path, start: Checkpoint | None, on_ste
             TorchTrainer(loop, scaling_config=ScalingConfig(num_workers=0, use_gpu=job.use_gpu)).fit()
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    last = newest(folder / "checkpoints", job.run)
+    last = newest(folder / CHECKPOINTS, job.run)
     if last is None or last.step != job.steps:
         raise InternalError(f"The training {job.run[:12]} ended without its last checkpoint. Start it again.")
     return Outcome(last, _read_metrics(last.folder), start.step if start else None)
@@ -121,16 +124,20 @@ def _train_in_workers(
     from ray.util.queue import Queue
 
     storage = cluster.storage or str((folder / "ray").resolve())
-    with _ray(cluster) as cpus:
+    with _ray(cluster):
+        total = ray.cluster_resources()
+        cpus = max(1, int(total.get("CPU", 0)) // cluster.workers)
+        per_worker: dict[str, float] = {"CPU": cpus, **({"GPU": 1} if job.use_gpu else {})}
+        wait = find_wait(cluster.workers, per_worker, total, ray.available_resources())
+        if wait is not None:
+            on_note(wait)
         steps: Any = Queue(actor_options={"num_cpus": 0})
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"job": job, "steps": steps},
             torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=cluster.workers,
-                use_gpu=job.use_gpu,
-                resources_per_worker={"CPU": max(1, cpus // cluster.workers), **({"GPU": 1} if job.use_gpu else {})},
+                num_workers=cluster.workers, use_gpu=job.use_gpu, resources_per_worker=per_worker
             ),
             run_config=RunConfig(
                 # Equal names share their checkpoints: that is how a killed training goes on.
@@ -158,7 +165,7 @@ def _train_in_workers(
                 steps.shutdown(force=True)
         if result.checkpoint is None:
             raise InternalError(f"Ray Train gave no checkpoint back for {job.run[:12]}. Start the training again.")
-        target = folder / "checkpoints" / f"step-{job.steps:08d}"
+        target = folder / CHECKPOINTS / f"step-{job.steps:08d}"
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(exist_ok=True)
         result.checkpoint.to_directory(str(target))
@@ -417,8 +424,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _ray(cluster: Cluster) -> Iterator[int]:
-    """A Ray that has what is asked for: the one that this process is in, else one of our own. Yields its CPUs."""
+def _ray(cluster: Cluster) -> Iterator[None]:
+    """A Ray: the one that this process is in, else one of our own."""
     import ray
 
     if own := not ray.is_initialized():
@@ -428,14 +435,7 @@ def _ray(cluster: Cluster) -> Iterator[int]:
             options |= {"include_dashboard": False, "_temp_dir": scratch.name}
         ray.init(address=cluster.address, **options)
     try:
-        found = ray.cluster_resources()
-        for name in ("CPU", *(("GPU",) if cluster.use_gpu else ())):
-            if found.get(name, 0) < cluster.workers:
-                raise ConfigurationError(
-                    f"{cluster.workers} workers need a {name} each, and this Ray has {found.get(name, 0):g}; train "
-                    "with fewer workers, or on another cluster."
-                )
-        yield int(found["CPU"])
+        yield
     finally:
         if own:
             ray.shutdown()

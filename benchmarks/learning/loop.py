@@ -23,7 +23,8 @@ from training.evaluate import AskOptions, ServiceClient
 from training.gate import GateRules
 from training.gating import GateInputs, GateRun, run_gate
 from training.judges import Judge
-from training.train import TrainingParameters, register_adapter, train
+from training.parameters import TrainingParameters
+from training.train import register_adapter, train
 
 EVAL_SHARE = 0.4
 CONCURRENCY = 16

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deployments.generator.engine import Engine
-from deployments.rollout.registry import Aliases, Registry
+from deployments.rollout.aliases import Aliases
+from deployments.rollout.registry import Registry
 from graph.errors import InvalidRequest, RheostatError
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ from ray.serve.metrics import Counter
 from deployments.generator.adapters import ResidentAdapters
 from deployments.generator.engine import Engine
 from deployments.rollout.adapter_files import describe_base
+from deployments.rollout.aliases import Aliases
 from deployments.rollout.follower import AliasFollower
-from deployments.rollout.registry import Aliases, Registry
+from deployments.rollout.registry import Registry
 from graph.contracts import EngineInfo, EngineLoad, GenerationJob, TokenDelta
 from graph.settings import AppArgs, NoTunables, project_path, registry_path
 

@@ -17,8 +17,8 @@ from deployments.controls.schema_guard import check_schema
 from deployments.formatter.contractions import expand
 from deployments.ingress.openai_schema import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from deployments.ingress.records import describe_request
+from deployments.rollout.aliases import Aliases
 from deployments.rollout.arms import Arm, Assignment, assign_arm, chosen_arm, unit_of
-from deployments.rollout.registry import Aliases
 from deployments.validator.policy import QualityPolicy
 from graph.contracts import CheckContext, EngineInfo, FinishReason, GenerationJob, Message, Sampling
 from graph.errors import InvalidRequest, NotFound

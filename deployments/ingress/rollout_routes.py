@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments.ingress.auth import KeyRing
 from deployments.ingress.bodies import parse
 from deployments.ingress.responses import json_response
+from deployments.rollout.aliases import MAX_REASON_CHARS
 from deployments.rollout.operations import Done, Operations
-from deployments.rollout.registry import MAX_REASON_CHARS
 from graph.errors import InternalError, RheostatError, Unavailable
 
 STATUS_TIMEOUT_S = 2.0

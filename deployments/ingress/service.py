@@ -29,7 +29,7 @@ from deployments.ingress.planning import Caller, Planned, ServiceFacts, drafts_a
 from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.telemetry import RequestFacts, Telemetry
 from deployments.ingress.undelivered import AppendMany, UndeliveredMarks, WatchedStages
-from deployments.rollout.registry import Aliases
+from deployments.rollout.aliases import Aliases
 from deployments.validator.guard import StreamGuard
 from graph.best_of import BestOf
 from graph.contracts import CheckContext, EngineInfo

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.rollout.registry import BASE
+from deployments.rollout.adapter_store import BASE
 from deployments.rollout.replicas import ReplicaState, live_replicas
 
 POLL_S = 0.02

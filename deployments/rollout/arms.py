@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from deployments.rollout.registry import BASE, Aliases
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.aliases import Aliases
 from graph.contracts import Message
 from graph.errors import InvalidRequest
 

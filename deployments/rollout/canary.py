@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from deployments.rollout.aliases import ALIASES, Aliases
 from deployments.rollout.log_tail import LogTail, file_mark
-from deployments.rollout.registry import ALIASES, Aliases, Registry
+from deployments.rollout.registry import Registry
 from deployments.rollout.sequential import CanaryVerdict, Stage, judge_canary
 from deployments.rollout.watch import (
     WATCHED_COLUMNS,

@@ -9,7 +9,8 @@ from typing import Any
 
 from deployments.feedback.markers import derive_id
 from deployments.feedback.schema import to_row
-from deployments.rollout.registry import BASE, Change, GateRecord
+from deployments.rollout.adapter_store import BASE, GateRecord
+from deployments.rollout.aliases import Change
 
 TENANT = "rheostat"
 """Decisions are nobody's data. No route shows a tenant rows of this kind, whatever its name."""

@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from deployments.rollout.registry import ALIASES, Aliases, Registry
+from deployments.rollout.aliases import ALIASES, Aliases
+from deployments.rollout.registry import Registry
 from deployments.rollout.replicas import ReplicaState, Role, remove_state, sweep, write_state
 from graph.errors import RheostatError
 

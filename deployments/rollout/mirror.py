@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deployments.rollout.adapter_store import CARD, GateRecord
+from deployments.rollout.aliases import ALIASES, Change
 from deployments.rollout.decisions import change_id, change_row, gate_id, gate_row
 from deployments.rollout.log_tail import file_mark
-from deployments.rollout.registry import ALIASES, CARD, Change, GateRecord, Registry
+from deployments.rollout.registry import Registry
 from graph.contracts import LogAck
 from graph.errors import Conflict, RheostatError
 

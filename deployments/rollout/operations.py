@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from deployments.rollout.agreement import Agreement, serving, wait_until_all_serve
-from deployments.rollout.registry import Aliases, Registry
+from deployments.rollout.aliases import Aliases
+from deployments.rollout.registry import Registry
 from deployments.rollout.replicas import live_replicas
 from graph.errors import Conflict, InvalidRequest, RheostatError
 

@@ -1,9 +1,9 @@
 """What the rollout tells of itself, as Ray metrics. Sampled every second: Ray forgets a gauge that is not set."""
 
+from deployments.rollout.aliases import Change
 from deployments.rollout.canary import CanaryReport
 from deployments.rollout.mirror import Decision
 from deployments.rollout.operations import champion_since_us
-from deployments.rollout.registry import Change
 from deployments.rollout.watch import SIGNALS, sums
 
 MAX_BY_CHARS = 32

@@ -25,7 +25,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from deployments.rollout.registry import BASE, Aliases
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.aliases import Aliases
 from deployments.rollout.sequential import ArmCounts, CanaryRules, CanaryVerdict, Signal, Stage
 from graph.errors import InvalidRequest
 

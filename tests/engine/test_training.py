@@ -15,13 +15,15 @@ from benchmarks.durability.recording import QuickFiles
 from deployments.controls.catalogue import load_catalogue
 from deployments.feedback.lineage import adapters_trained_on
 from deployments.generator.model_store import packaged_model_dir
-from deployments.rollout.registry import BASE, Registry
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.registry import Registry
 from graph.errors import Conflict, InvalidRequest
 from graph.settings import PROJECT_ROOT
 from tests.curation_log import CurationLog, fill
 from training.curate import LogSource, curate
 from training.curation import CurationParameters
-from training.train import Parent, TrainingParameters, register_adapter, train
+from training.parameters import Parent, TrainingParameters
+from training.train import register_adapter, train
 
 CATALOGUE = load_catalogue(PROJECT_ROOT / "configs/controls.yaml")
 TIMEOUT_S = 1500

@@ -25,9 +25,11 @@ from benchmarks.durability.recording import QuickFiles
 from deployments.feedback.directory import read_log, read_segments
 from deployments.feedback.snapshot import open_snapshot
 from deployments.rollout.adapter_files import WEIGHTS
+from deployments.rollout.adapter_store import BASE, GateRecord
 from deployments.rollout.agreement import wait_until_all_serve
+from deployments.rollout.aliases import Aliases
 from deployments.rollout.decisions import change_id, gate_id
-from deployments.rollout.registry import BASE, Aliases, GateRecord, Registry
+from deployments.rollout.registry import Registry
 from deployments.rollout.replicas import live_replicas
 from tests.cluster import ROOT, chat, deploy, wait_until_ready
 from tests.curation_log import CurationLog, fill
@@ -42,11 +44,11 @@ KEY = "RHEOSTAT_TEST_KEY"
 TIMEOUT_S = 60
 DIE = "lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)"
 MOMENTS = {
-    "before the lock": f"registry.try_lock = {DIE}",
+    "before the lock": f"registry_files.try_lock = {DIE}",
     "while the new aliases are written": f"files.write_all = files.LocalFiles.write = {DIE}",
     "before they have their name": f"files.LocalFiles.rename = {DIE}",
     "before their name is on the device": f"files.LocalFiles.fsync_dir = lambda self, path: ({DIE})() "
-    "if (path / registry.ALIASES).exists() and registry.Registry(path).aliases().version > VERSION else None",
+    "if (path / aliases.ALIASES).exists() and registry.Registry(path).aliases().version > VERSION else None",
     "while it waits for the replicas": f"operations.wait_until_all_serve = {DIE}",
 }
 """Statements that make a promotion end itself by SIGKILL."""
@@ -54,7 +56,7 @@ TAKES_EFFECT = ("before their name is on the device", "while it waits for the re
 KILLED = """
 import os, signal, sys
 from deployments.feedback import files
-from deployments.rollout import operations, registry
+from deployments.rollout import aliases, operations, registry, registry_files
 from training.__main__ import main
 VERSION = int(sys.argv.pop(1))
 {}

@@ -14,8 +14,10 @@ import pytest
 
 from deployments.feedback.directory import read_log
 from deployments.rollout.adapter_files import WEIGHTS, BaseModel
+from deployments.rollout.adapter_store import BASE
 from deployments.rollout.agreement import Agreement, wait_until_all_serve
-from deployments.rollout.registry import BASE, Aliases, Registry
+from deployments.rollout.aliases import Aliases
+from deployments.rollout.registry import Registry
 from deployments.rollout.replicas import ReplicaState, live_replicas
 from tests.cluster import chat, wait_until_ready
 from tests.unit.rollout.adapter_support import make_base, make_card, write_adapter

@@ -9,15 +9,17 @@ from typing import Any
 from rich.console import Console
 
 from deployments.rollout.adapter_files import ALLOWED_RANKS
+from deployments.rollout.adapter_store import BASE
 from deployments.rollout.operations import complete_name
-from deployments.rollout.registry import BASE, Registry
+from deployments.rollout.registry import Registry
 from graph.errors import InvalidRequest
 from graph.settings import PROJECT_ROOT
 from training.commands import flag
 from training.curation import METHODS
 from training.dataset_store import Dataset, list_datasets, open_dataset
+from training.parameters import DEFAULT_MAX_LORA_RANK, Parent, TrainingParameters
 from training.progress import progress_on
-from training.train import DEFAULT_MAX_LORA_RANK, Parent, TrainingParameters, register_adapter, train
+from training.train import register_adapter, train
 
 HELP = "train an adapter on a dataset and register it"
 _CONFIGS = PROJECT_ROOT / "configs"

@@ -12,7 +12,9 @@ from benchmarks.durability.recording import QuickFiles
 from deployments.generator import adapters as module
 from deployments.generator.adapters import ResidentAdapters
 from deployments.rollout.adapter_files import WEIGHTS
-from deployments.rollout.registry import BASE, Aliases, Registry
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.aliases import Aliases
+from deployments.rollout.registry import Registry
 from graph.errors import ConfigurationError
 from tests.unit.rollout.adapter_support import make_base, make_card, write_adapter
 

@@ -29,7 +29,7 @@ from deployments.ingress.routes import build_app
 from deployments.ingress.service import ChatService, WallClock
 from deployments.ingress.telemetry import RequestFacts
 from deployments.ingress.validation import ValidationService
-from deployments.rollout.registry import Aliases
+from deployments.rollout.aliases import Aliases
 from deployments.validator.policy import judge, load_policy
 from graph.contracts import EngineInfo, FormatJob, GenerationJob, LogAck, TokenDelta, ValidationJob, Verdict
 from graph.errors import RheostatError

@@ -13,8 +13,8 @@ from harness import MODEL, Service, running
 from deployments.feedback.directory import read_log
 from deployments.feedback.tokens import verify
 from deployments.ingress.auth import KeyRing
+from deployments.rollout.aliases import Aliases
 from deployments.rollout.arms import assign_arm, unit_of
-from deployments.rollout.registry import Aliases
 from graph.contracts import Message
 from tests.cluster import chat
 

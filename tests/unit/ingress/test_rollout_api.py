@@ -17,7 +17,8 @@ from deployments.ingress import rollout_routes as routes
 from deployments.ingress.auth import KeyRing
 from deployments.ingress.bodies import read_json
 from deployments.ingress.responses import refusal
-from deployments.rollout.registry import ALIASES, BASE
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.aliases import ALIASES
 from deployments.rollout.replicas import ReplicaState, write_state
 from graph.errors import RheostatError, Unavailable
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deployments.rollout.adapter_files import CONFIG, WEIGHTS, BaseModel, describe_base
-from deployments.rollout.registry import BASE, AdapterCard
+from deployments.rollout.adapter_store import BASE, AdapterCard
 
 SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
 MODULES = tuple(f"model.layers.{layer}.self_attn.{name}" for layer in (0, 1) for name in ("q_proj", "v_proj"))

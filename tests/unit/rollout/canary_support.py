@@ -7,7 +7,8 @@ from typing import Any
 from deployments.feedback.events import generation_row
 from deployments.feedback.markers import undelivered_row
 from deployments.feedback.schema import to_row
-from deployments.rollout.registry import BASE, Aliases, Change
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.aliases import Aliases, Change
 
 CHALLENGER = "c" * 64
 START_US = 1_700_000_000_000_000

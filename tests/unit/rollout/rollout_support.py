@@ -6,7 +6,9 @@ from typing import Any
 from adapter_support import make_base, make_card, write_adapter
 
 from benchmarks.durability.recording import QuickFiles
-from deployments.rollout.registry import Aliases, GateRecord, Registry
+from deployments.rollout.adapter_store import GateRecord
+from deployments.rollout.aliases import Aliases
+from deployments.rollout.registry import Registry
 
 START_US = 1_700_000_000_000_000
 

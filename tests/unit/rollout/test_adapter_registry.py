@@ -19,7 +19,9 @@ from benchmarks.durability.disk import Disk, write_state
 from benchmarks.durability.recording import Crash, QuickFiles, RecordingFiles, crash_at, failing
 from deployments.feedback.files import try_lock
 from deployments.rollout.adapter_files import CONFIG, WEIGHTS
-from deployments.rollout.registry import ALIASES, BASE, HISTORY_CHANGES, Aliases, GateRecord, Registry
+from deployments.rollout.adapter_store import BASE, GateRecord
+from deployments.rollout.aliases import ALIASES, HISTORY_CHANGES, Aliases
+from deployments.rollout.registry import Registry
 from graph.errors import Conflict, InternalError, InvalidRequest, NotFound, RheostatError, Unavailable
 
 MAX_RANK = 16

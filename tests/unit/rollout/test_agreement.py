@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from deployments.rollout.adapter_store import BASE
 from deployments.rollout.agreement import Agreement, serving, wait_until_all_serve
-from deployments.rollout.registry import BASE
 from deployments.rollout.replicas import RUNNING_LIVE_S, ReplicaState, remove_state, write_state
 
 NOW_US = 1_800_000_000_000_000

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.aliases import Aliases
 from deployments.rollout.arms import ARMS, Assignment, assign_arm, chosen_arm, unit_of
-from deployments.rollout.registry import BASE, Aliases
 from graph.contracts import Message
 from graph.errors import InvalidRequest
 

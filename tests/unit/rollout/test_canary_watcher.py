@@ -8,8 +8,9 @@ from benchmarks.durability.recording import QuickFiles
 from deployments.feedback.compaction import compact
 from deployments.feedback.writer import LogWriter
 from deployments.rollout import canary as canary_module
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.aliases import ALIASES
 from deployments.rollout.canary import RETRY_S, CanaryWatcher
-from deployments.rollout.registry import ALIASES, BASE
 from deployments.rollout.sequential import CanaryRules
 from deployments.rollout.watch import RolloutRules
 

@@ -10,9 +10,10 @@ from deployments.feedback.directory import read_log
 from deployments.feedback.fields import check_is_senders
 from deployments.feedback.lookup import LogReader
 from deployments.feedback.writer import LogWriter
+from deployments.rollout.adapter_store import BASE, GateRecord
+from deployments.rollout.aliases import ALIASES, Change
 from deployments.rollout.decisions import MAX_REPORT_BYTES, change_id, change_row, gate_row
 from deployments.rollout.mirror import DecisionMirror
-from deployments.rollout.registry import ALIASES, BASE, Change, GateRecord
 from graph.contracts import LogAck
 from graph.errors import RheostatError, Unavailable
 

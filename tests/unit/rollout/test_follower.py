@@ -11,8 +11,10 @@ from adapter_support import make_base, make_card, write_adapter
 
 from benchmarks.durability.recording import QuickFiles
 from deployments.rollout import follower as module
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.aliases import ALIASES, Aliases
 from deployments.rollout.follower import AliasFollower
-from deployments.rollout.registry import ALIASES, BASE, Aliases, Registry
+from deployments.rollout.registry import Registry
 from deployments.rollout.replicas import FOLDER, ReplicaState, live_replicas, write_state
 
 PATIENCE_S = 20

@@ -8,8 +8,9 @@ import time
 import pytest
 from rollout_support import Rig
 
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.aliases import ALIASES
 from deployments.rollout.operations import Operations, complete_name
-from deployments.rollout.registry import ALIASES, BASE
 from deployments.rollout.replicas import ReplicaState, write_state
 from graph.errors import Conflict, InternalError, InvalidRequest, NotFound
 from tests.cluster import ROOT

@@ -19,7 +19,9 @@ import pytest
 from benchmarks.durability.recording import QuickFiles
 from deployments.feedback.files import try_lock
 from deployments.rollout.adapter_files import WEIGHTS, BaseModel
-from deployments.rollout.registry import ALIASES, BASE, Registry
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.aliases import ALIASES
+from deployments.rollout.registry import Registry
 from deployments.rollout.replicas import ReplicaState, remove_state, write_state
 from graph.errors import InvalidRequest, NotFound, RheostatError
 from tests.curation_log import CurationLog, fill

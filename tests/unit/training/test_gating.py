@@ -15,8 +15,9 @@ from benchmarks.durability.recording import QuickFiles
 from deployments.controls.catalogue import load_catalogue
 from deployments.feedback.files import try_lock
 from deployments.rollout.adapter_files import BaseModel
+from deployments.rollout.adapter_store import BASE, AdapterCard
 from deployments.rollout.agreement import Agreement
-from deployments.rollout.registry import BASE, AdapterCard, Registry
+from deployments.rollout.registry import Registry
 from graph.errors import Conflict, InvalidRequest, Unavailable
 from graph.settings import PROJECT_ROOT
 from tests.curation_log import SUBJECTS, CurationLog
@@ -27,7 +28,8 @@ from training.curate import LogSource, curate
 from training.curation import CurationParameters
 from training.gate import GateRules
 from training.gating import LOCK, GateInputs, run_gate
-from training.judges import JudgeRules, ScoreJudge
+from training.judge_fit import JudgeRules
+from training.judges import ScoreJudge
 
 CATALOGUE = load_catalogue(PROJECT_ROOT / "configs/controls.yaml")
 RULES = GateRules(min_prompts=40)

@@ -15,7 +15,8 @@ import pytest
 from benchmarks.durability.recording import QuickFiles
 from deployments.feedback.lineage import adapters_trained_on
 from deployments.rollout.adapter_files import describe_base
-from deployments.rollout.registry import ADAPTERS, BASE, INCOMING, Registry
+from deployments.rollout.adapter_store import ADAPTERS, BASE, INCOMING
+from deployments.rollout.registry import Registry
 from tests.cluster import ROOT
 from tests.curation_log import CurationLog, fill
 from tests.unit.rollout.adapter_support import make_base, make_card, write_adapter
@@ -29,8 +30,8 @@ TRAINER = (
 import os, signal, sys, types
 from pathlib import Path
 from deployments.feedback import files
-from training import checkpoints, curate, dataset_store, train
-from deployments.rollout import registry
+from training import checkpoints, curate, dataset_store, run_folder, train
+from deployments.rollout import adapter_store, registry_files
 from training.__main__ import main
 from tests.unit.rollout.adapter_support import make_safetensors, make_tensors
 
@@ -38,7 +39,7 @@ def run_training(job, cluster, folder, start, on_step, on_note):
     if start is None:
         made = folder / "work"
         made.mkdir()
-        (made / train.WEIGHTS).write_bytes(make_safetensors(make_tensors(77)))
+        (made / run_folder.WEIGHTS).write_bytes(make_safetensors(make_tensors(77)))
         checkpoints.keep(made, job.run, job.steps, 1.0, folder / "checkpoints")
         start_step = None
     else:
@@ -57,12 +58,12 @@ sys.modules["training.trainer_loop"] = types.SimpleNamespace(
 KILL_TRAINING = {
     "while it trains": "after_checkpoint = die",
     "before the adapter has its place": 'files.LocalFiles.rename = lambda self, a, b: die() if b.name == "adapter" else os.rename(a, b)',
-    "before its result is written": "train.file_sha256 = die",
+    "before its result is written": "run_folder.file_sha256 = die",
     "before its lineage is written": "train.record_lineage = die",
-    "before it is registered": "registry.check_config = die",
-    "while it is registered": "registry.Registry._copy = die",
-    "before it has its name": "registry.Registry._check_same = registry._encode = die",
-    "after it has its name": "registry.Registry._empty = lambda self, folder, e=registry.Registry._empty: die() if self.adapters()[1:] else e(self, folder)",
+    "before it is registered": "adapter_store.check_config = die",
+    "while it is registered": "registry_files.RegistryFiles.copy = die",
+    "before it has its name": "adapter_store.AdapterStore._check_same = adapter_store.encode = die",
+    "after it has its name": "adapter_store.AdapterStore._empty = lambda self, folder, e=adapter_store.AdapterStore._empty: die() if self.adapters()[1:] else e(self, folder)",
 }
 KILL_CURATION = {
     "while it selects": "curate.select = die",

@@ -13,7 +13,8 @@ from benchmarks.durability.recording import QuickFiles
 from deployments.controls.catalogue import load_catalogue
 from deployments.feedback.lineage import adapters_trained_on, record_lineage
 from deployments.rollout.adapter_files import WEIGHTS, describe_base
-from deployments.rollout.registry import BASE, Registry
+from deployments.rollout.adapter_store import BASE
+from deployments.rollout.registry import Registry
 from graph.errors import ConfigurationError, InvalidRequest
 from graph.settings import PROJECT_ROOT
 from tests.unit.rollout.adapter_support import make_base, make_safetensors, make_tensors
@@ -21,16 +22,9 @@ from training import train as training
 from training.commands.train import find_dataset, find_parent
 from training.curation import METHODS, SPLITS
 from training.dataset_store import file_name, locked, write_dataset
+from training.parameters import Parent, TrainingParameters, check_lora, choose_method
 from training.selection import ROW_SCHEMAS
-from training.train import (
-    Parent,
-    TrainedAdapter,
-    TrainingParameters,
-    check_lora,
-    choose_method,
-    register_adapter,
-    train,
-)
+from training.train import TrainedAdapter, register_adapter, train
 
 CATALOGUE = load_catalogue(PROJECT_ROOT / "configs/controls.yaml")
 
