@@ -21,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.learning.harm import turned_to_harm
 from benchmarks.learning.learns import (
     LIMIT,
     POISON_STEPS,
@@ -39,7 +40,6 @@ from benchmarks.learning.plots import draw_all
 from benchmarks.learning.questions import all_questions
 from benchmarks.learning.serving import CANARY_SHARE, canary, switching
 from benchmarks.learning.traffic import CONTROLS, Answer, ask_all
-from benchmarks.learning.weaker import weaker
 from benchmarks.record import write_record
 from benchmarks.service import running
 from deployments.controls.catalogue import load_catalogue
@@ -118,7 +118,7 @@ def _run_parts(
         run_all("poison", poison, options.seeds)
     if "canary" in options.only:
         questions = all_questions(2)
-        added, worse = weaker(loop, poisoned_adapter(loop, answers), questions[:CALIBRATING], temp)
+        added, worse = turned_to_harm(loop, poisoned_adapter(loop, answers), questions[:CALIBRATING], temp)
         tell(f"canary: an adapter that adds {added:+.3f} failures")
         runs: list[dict[str, Any]] = []
         for row in canary(loop, worse, range(2 * options.seeds)):

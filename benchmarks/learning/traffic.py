@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 CONTROLS: Mapping[str, Any] = {"lp": {"depth": 10}}
 """Short answers, about 36 words: what is learnt does not depend on it, and two cores write them in time."""
+BAD_OUTCOMES = ("degraded", "blocked")
 CONCURRENCY = 24
 SENDERS = 16
 
@@ -28,7 +29,8 @@ class Answer:
     token: str
     adapter: str | None
     arm: str
-    outcome: str
+    has_failed: bool
+    """A check found fault with it, as a canary counts."""
 
 
 def ask_all(
@@ -100,8 +102,13 @@ def to_answer(question: str, body: Mapping[str, Any]) -> Answer:
         told["feedback_token"],
         told["adapter"],
         told["arm"],
-        told["quality"]["outcome"],
+        has_failed(told["quality"]),
     )
+
+
+def has_failed(quality: Mapping[str, Any]) -> bool:
+    """Whether a check found fault with an answer, by its ``quality``: what Rollout counts as a failure."""
+    return quality["outcome"] in BAD_OUTCOMES or any(finding["action"] != "note" for finding in quality["findings"])
 
 
 def tell_all(url: str, said: Iterable["Said"], rng: Random, headers: Mapping[str, str] | None = None) -> int:

@@ -16,7 +16,7 @@ from benchmarks.learning.people import (
 )
 from benchmarks.learning.plots import draw_all
 from benchmarks.learning.questions import FORMS, SUBJECTS, all_questions, subject_of
-from benchmarks.learning.traffic import Answer, to_answer
+from benchmarks.learning.traffic import Answer, has_failed, to_answer
 from deployments.feedback.events import parse_event
 from deployments.validator.checks import pii
 from graph.contracts import CheckContext
@@ -24,7 +24,7 @@ from graph.contracts import CheckContext
 
 def answers(count: int, text: str = "Bread is old. It is made of flour.") -> list[Answer]:
     questions = all_questions(1)
-    return [Answer(questions[n], text, f"g{n}", "token", None, "champion", "pass") for n in range(count)]
+    return [Answer(questions[n], text, f"g{n}", "token", None, "champion", False) for n in range(count)]
 
 
 def test_questions_are_distinct_and_shuffled_by_their_seed() -> None:
@@ -80,9 +80,16 @@ def test_a_refused_answer_has_its_refusal_for_a_text() -> None:
     told = {"generation_id": "g", "feedback_token": "t", "adapter": None, "arm": "challenger"}
     body = {
         "choices": [{"message": {"content": "", "refusal": "No."}}],
-        "rheostat": {**told, "quality": {"outcome": "blocked"}},
+        "rheostat": {**told, "quality": {"outcome": "blocked", "findings": []}},
     }
-    assert to_answer("q", body) == Answer("q", "No.", "g", "t", None, "challenger", "blocked")
+    assert to_answer("q", body) == Answer("q", "No.", "g", "t", None, "challenger", True)
+
+
+def test_a_failure_is_what_a_canary_counts_as_one() -> None:
+    note, fix = ({"check": "pii", "action": action} for action in ("note", "fix"))
+    assert not has_failed({"outcome": "pass", "findings": [note]})
+    assert has_failed({"outcome": "fixed", "findings": [note, fix]})
+    assert has_failed({"outcome": "degraded", "findings": []})
 
 
 def test_pictures_are_drawn_of_what_there_is(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""An adapter that does its harm less often: the same one, its strength turned down until it adds so many failures."""
+"""An adapter that does as much harm as is wanted: its strength is turned up or down until it adds so many failures."""
 
 import json
 from collections.abc import Sequence
@@ -9,34 +9,36 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.learning.loop import Loop
-from benchmarks.learning.serving import failure_rates
+from benchmarks.learning.serving import failure_rate
 from deployments.rollout.adapter_files import CONFIG, WEIGHTS, describe_base
 from deployments.rollout.registry import Registry
 
 TARGET = 0.2
 CLOSE = 0.04
-TRIES = 6
+TRIES = 8
+STRONGEST = 8.0
 MAX_LORA_RANK = 16
 
 
-def weaker(loop: Loop, adapter: str, questions: Sequence[str], temp: Path) -> tuple[float, str]:
-    """Halves the interval of strengths until the failures added are within `CLOSE` of `TARGET`.
+def turned_to_harm(loop: Loop, adapter: str, questions: Sequence[str], temp: Path) -> tuple[float, str]:
+    """Doubles the strength until the failures added are above `TARGET`, then halves the interval until they are within
+    `CLOSE` of it.
 
     Returns:
         The failures added, as a share of answers, and the name of the adapter; the nearest that was found.
     """
-    low, high = 0.0, 1.0
+    low, high, strength = 0.0, STRONGEST, 1.0
     best: tuple[float, str] | None = None
+    champion = failure_rate(loop, None, questions)
     for attempt in range(TRIES):
-        strength = (low + high) / 2 if attempt else 1.0
         name = adapter if strength == 1.0 else _scaled(loop, adapter, strength, temp / f"{attempt}")
-        champion, challenger = failure_rates(loop, name, questions)
-        added = challenger - champion
+        added = failure_rate(loop, name, questions) - champion
         if best is None or abs(added - TARGET) < abs(best[0] - TARGET):
             best = (added, name)
         if abs(added - TARGET) <= CLOSE:
             break
         low, high = (low, strength) if added > TARGET else (strength, high)
+        strength = min(2 * strength, STRONGEST) if high == STRONGEST else (low + high) / 2
     assert best is not None
     return best
 
