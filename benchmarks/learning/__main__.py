@@ -48,7 +48,7 @@ from graph.settings import PROJECT_ROOT
 
 RECORD = PROJECT_ROOT / "benchmarks/results/learning-smollm2-135m.json"
 PARTS = ("switching", "lineage", "planted", "poison", "canary", "coin")
-CALIBRATING = 120
+CALIBRATING = 240
 """Questions by which an adapter's failures are measured."""
 Keep = Callable[[str, Any], None]
 """A part, and its figures so far."""
