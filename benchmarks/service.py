@@ -25,14 +25,6 @@ from graph.settings import PROJECT_ROOT
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 90.0
-HAPROXY = {
-    # HAProxy in front, and Serve's throughput settings: what production uses. Ports of its own, or one that another
-    # HAProxy left would be in the way; no draining pause, nothing is upgraded here.
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-}
-"""Environment of a service behind HAProxy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +45,24 @@ class Running:
 def running(
     args: Mapping[str, Any] | None = None,
     user_config: Mapping[str, Mapping[str, Any]] | None = None,
-    environment: Mapping[str, str] | None = None,
+    proxy: str = "auto",
     folder: Path | None = None,
+    deployments: Mapping[str, Mapping[str, Any]] | None = None,
+    environment: Mapping[str, str] | None = None,
+    launcher_module: str = "graph.launch",
+    import_path: str | None = None,
 ) -> Iterator[Running]:
     """``configs/serve/cpu.yaml`` on a simulated engine that takes no time; gone, with its folder, at the end.
 
     Args:
         args: Over the application's arguments, key by key.
         user_config: By deployment, over its own.
-        environment: Besides that of this process.
+        proxy: As the launcher's option.
         folder: Where the data folder is made; None: the system's folder for temporary files.
+        deployments: By deployment, over its other keys.
+        environment: Over the launcher's environment, which replicas inherit.
+        launcher_module: What is started; takes ``graph.launch``'s options.
+        import_path: Of another builder, which ``launcher_module`` has to allow; None: the project's.
 
     Raises:
         RuntimeError: It did not start; holds what the launcher said.
@@ -75,19 +75,27 @@ def running(
         application["args"], {"engine": engine, "data_dir": str(temp / "data"), **(args or {})}
     )
     for deployment in application["deployments"]:
+        deployment.update((deployments or {}).get(deployment["name"], {}))
         changes = (user_config or {}).get(deployment["name"], {})
         deployment["user_config"] = {**deployment.get("user_config", {}), **changes}
+    if import_path is not None:
+        application["import_path"] = import_path
     port = _free_port()
     config["http_options"] = {"host": "127.0.0.1", "port": port}
     path = temp / "serve.yaml"
     path.write_text(yaml.safe_dump(config))
-    haproxy_ports = {
-        name: str(_free_port()) for name in ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
-    }
+    options = ("--config", str(path), "--dashboard-port", str(_free_port()), "--proxy", proxy)
     launcher = subprocess.Popen(
-        [sys.executable, "-m", "graph.launch", "--config", str(path), "--dashboard-port", str(_free_port())],
+        [sys.executable, "-m", launcher_module, *options],
         cwd=PROJECT_ROOT,
-        env={**os.environ, **haproxy_ports, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **(environment or {})},
+        # Replicas import the code that lies here, also where another working copy of the project is installed.
+        env={
+            **os.environ,
+            "PYTHONPATH": str(PROJECT_ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "NO_COLOR": "1",
+            **(environment or {}),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

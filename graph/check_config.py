@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from deployments.validator.policy import QualityPolicy
 
 IMPORT_PATH = "graph.app:build"
+PREFIX_ROUTER = "deployments.generator.prefix_router:PrefixRouter"
+SCALING_POLICY = "deployments.generator.autoscaling:TtftPolicy"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -65,6 +67,9 @@ def _faults(config: dict[str, Any]) -> Iterator[str]:
         ServeDeploySchema.model_validate(stripped)
     except ValidationError as error:
         yield from _validation_faults(error, "")
+    except (ImportError, AttributeError) as error:
+        # Serve imports what a router's or a policy's path names as soon as it reads the path.
+        yield f"applications: names a class or function that cannot be imported: {error}"
     applications = config.get("applications")
     if not isinstance(applications, list):
         return
@@ -103,8 +108,80 @@ def _application_faults(application: dict[str, Any], where: str) -> Iterator[str
         else:
             policies[name] = (f"{here}.user_config.quality", getattr(tunables, "quality", None))
             yield from _policy_faults(tunables, f"{here}.user_config.quality")
+        yield from _scaling_faults(deployment, None if has_misread else args, here)
+        if name == "Generator":
+            yield from _router_faults(deployment.get("request_router_config"), f"{here}.request_router_config")
     if not has_misread:
         yield from _policy_difference(args, policies, where)
+
+
+def _router_faults(config: Any, where: str) -> Iterator[str]:
+    """Where no router is named Serve takes its own, and arguments reach ours only when the service runs."""
+    from deployments.generator.placement import PlacementSettings
+
+    if not isinstance(config, dict):
+        return
+    named = config.get("request_router_class")
+    if named is None:
+        yield f"{where}.request_router_class: is not given, which is Serve's own router; write {PREFIX_ROUTER}"
+    elif str(named).replace(":", ".") != PREFIX_ROUTER.replace(":", "."):
+        if str(named).startswith("deployments."):
+            yield f"{where}.request_router_class: {named!r} is no router of the graph; did you mean {PREFIX_ROUTER!r}?"
+    else:
+        try:
+            PlacementSettings.model_validate(config.get("request_router_kwargs") or {})
+        except ValidationError as error:
+            yield from _validation_faults(error, f"{where}.request_router_kwargs.", PlacementSettings)
+
+
+def _scaling_faults(deployment: dict[str, Any], args: AppArgs | None, where: str) -> Iterator[str]:
+    """Serve meets the settings of our scaling policy only in its controller, and puts its own delays on top."""
+    from deployments.generator.autoscaling import ScalingSettings
+
+    given = deployment.get("autoscaling_config")
+    config: dict[str, Any] = given if isinstance(given, dict) else {}
+    policy: dict[str, Any] = config["policy"] if isinstance(config.get("policy"), dict) else {}
+    named = str(policy.get("policy_function", "")).replace(":", ".")
+    if not named.startswith("deployments."):
+        return
+    where = f"{where}.autoscaling_config"
+    if named != SCALING_POLICY.replace(":", "."):
+        yield f"{where}.policy.policy_function: {named!r} is no policy of the graph; did you mean {SCALING_POLICY!r}?"
+        return
+    if deployment["name"] != "Generator":
+        yield f"{where}.policy: {SCALING_POLICY} goes by what engines report, and {deployment['name']} has none"
+        return
+    for key in ("upscale_delay_s", "downscale_delay_s"):
+        if config.get(key) != 0:
+            yield f"{where}.{key}: Serve's delay comes on top of the policy's own; set 0"
+    for key in ("upscaling_factor", "downscaling_factor", "downscale_to_zero_delay_s"):
+        if config.get(key) is not None:
+            yield f"{where}.{key}: changes what the policy decides; leave it out"
+    try:
+        settings = ScalingSettings.model_validate(policy.get("policy_kwargs") or {})
+    except ValidationError as error:
+        yield from _validation_faults(error, f"{where}.policy.policy_kwargs.", ScalingSettings)
+        return
+    if settings.zero_after_s is not None and config.get("min_replicas", 1) != 0:
+        least = config.get("min_replicas", 1)
+        yield f"{where}.policy.policy_kwargs.zero_after_s: needs min_replicas: 0, which is {least}"
+    limits = {"max_ongoing_requests": deployment.get("max_ongoing_requests"), **_engine_limit(args)}
+    for key, limit in limits.items():
+        if isinstance(limit, int) and settings.slots > limit:
+            yield (
+                f"{where}.policy.policy_kwargs.slots: {settings.slots} is above {key} ({limit}), which no replica "
+                "exceeds: no load would ever look full"
+            )
+
+
+def _engine_limit(args: AppArgs | None) -> dict[str, Any]:
+    """How many requests the engine runs at once, by the setting's path; empty where it is not said."""
+    if args is None:
+        return {}
+    if args.engine.kind == "vllm":
+        return {"args.engine.vllm.engine_args.max_num_seqs": args.engine.vllm.engine_args.get("max_num_seqs")}
+    capacity = args.engine.simulated.capacity
+    return {} if capacity is None else {"args.engine.simulated.capacity.max_running": capacity.max_running}
 
 
 def _policy_difference(args: AppArgs, given: dict[str, tuple[str, Any]], where: str) -> Iterator[str]:

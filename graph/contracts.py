@@ -81,6 +81,17 @@ class LogitsPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixKey:
+    """Where in the replicas' prefix caches a prompt belongs: two hashes of 64 bits. Made by the ingress, read by the
+    Generator's router in the ingress."""
+
+    beginning: int
+    """The same for prompts that begin alike."""
+    conversation: int
+    """The same for all turns of a conversation."""
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationJob:
     """What one attempt asks of the engine. Made by the pipeline, read by the Generator."""
 
@@ -95,6 +106,31 @@ class GenerationJob:
     """Keeps tenants out of each other's prefix cache; None shares it."""
     adapter: str | None = None
     """Name of the adapter that should answer; None: the base model."""
+    prefix: PrefixKey | None = None
+    """Which replica is likely to have the prompt's beginning in its cache; None: any is as good."""
+    whole: bool = False
+    """Nobody reads along: what comes before the end need not be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaAddress:
+    """Where the deltas of one attempt are pushed ahead to. Made by the ingress, read by the Generator."""
+
+    endpoint: str
+    key: bytes
+    """The ingress replica's secret: what comes without it is dropped."""
+    stream: int
+    """Which of its attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """All of one attempt, at its end. Made by the Generator, read by the ingress."""
+
+    count: int
+    """How many deltas."""
+    deltas: bytes
+    """By ``graph.delta_frames.encode_deltas``. An ingress reads only those that did not come ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +168,13 @@ class EngineLoad:
     """How busy the engine is. Made by the Generator, read by autoscaling, tests and operators."""
 
     running_requests: int
+    """In the batch: prefilling or decoding."""
     queued_tokens: int
+    """Prompt tokens of requests that have no token yet, running or waiting."""
+    waiting_requests: int = 0
+    """Taken by the engine and not in the batch yet."""
+    kv_usage: float = 0.0
+    """Share of the KV cache that requests hold, 0..1."""
 
 
 @dataclass(frozen=True, slots=True)

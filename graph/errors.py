@@ -131,12 +131,25 @@ class UnsupportedMediaType(RheostatError):
 
 
 class Overloaded(RheostatError):
-    """Admission refused the request before any work was done for it."""
+    """Admission refused the request before any work was done for it.
+
+    Args:
+        retry_after_s: In how many seconds there should be room; None: nobody knows.
+    """
 
     http_status = 429
     error_type = "rate_limit_error"
     default_code = "slow_down"
     retryable = True
+
+    def __init__(
+        self, message: str, param: str | None = None, code: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, param, code)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.param, self.code, self.retry_after_s)
 
 
 class Unavailable(RheostatError):

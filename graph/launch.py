@@ -27,12 +27,13 @@ import psutil
 import yaml
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.spinner import Spinner
 from rich.table import Table
 
-from deployments.ingress.proxy_errors import CALLBACK
 from graph.check_config import faults_of
+from graph.serve_environment import PROXIES, free_haproxy_ports, haproxy_for, serve_environment
 from graph.settings import PROJECT_ROOT, AppArgs, project_path
 
 START_TIMEOUT_S = 300.0
@@ -58,13 +59,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m graph.launch", description=__doc__.split("\n")[0])
     parser.add_argument("--config", type=Path, default=PROJECT_ROOT / "configs/serve/cpu.yaml")
     parser.add_argument("--dashboard-port", type=int, default=8265)
+    parser.add_argument(
+        "--proxy",
+        choices=("auto", *PROXIES),
+        default="auto",
+        help="in front of the ingress; auto: HAProxy where it runs",
+    )
     parser.add_argument("--exit-when-ready", action="store_true", help="stop after the first answer (for scripts)")
     options = parser.parse_args(argv)
     config = options.config.resolve()
     stop = threading.Event()
     _on_signals(stop.set)
     try:
-        with _cluster(config, options.dashboard_port) as (url, dashboard, args):
+        with _cluster(config, options.dashboard_port, options.proxy) as (url, dashboard, args):
             # Again: starting Ray puts handlers of its own in their place.
             _on_signals(stop.set)
             _deploy(config, dashboard)
@@ -77,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
                 stop.wait()
             console.print("stopping ...")
     except LaunchError as error:
-        console.print(f"[bold red]failed[/] {error}", soft_wrap=True)
+        console.print(f"[bold red]failed[/] {escape(str(error))}", soft_wrap=True)
         return 1
     console.print("stopped; no process is left")
     return 0
@@ -89,12 +96,13 @@ def _on_signals(stop: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def _cluster(config: Path, dashboard_port: int) -> Iterator[tuple[str, str, AppArgs]]:
+def _cluster(config: Path, dashboard_port: int, proxy: str) -> Iterator[tuple[str, str, AppArgs]]:
     """A running Ray for ``config``: yields the service's URL, the dashboard's, and the application's settings."""
     _sweep()
     with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, ignore_cleanup_errors=True) as temp:
         Path(temp, "pid").write_text(str(os.getpid()))
         _set_ray_environment(Path(temp))
+        _set_serve_environment(Path(temp), proxy)
         faults = faults_of(config)
         if faults:
             raise LaunchError("the configuration is faulty:\n  " + "\n  ".join(faults))
@@ -149,12 +157,27 @@ def _set_ray_environment(temp: Path) -> None:
         RAY_AUTH_TOKEN_PATH=str(token),
         RAY_USAGE_STATS_ENABLED="0",
         RAY_TMPDIR=str(temp),
-        RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=CALLBACK,
         # /metrics shows what was published last (default every 10 s).
         RAY_metrics_report_interval_ms="2000",
+        # Ray starts its workers as nice 15: behind whatever else wants the same cores.
+        RAY_worker_niceness="0",
         # Ray's agents look so long for a control process that is gone before they go too (default 60).
         RAY_gcs_rpc_server_reconnect_timeout_s="5",
     )
+
+
+def _set_serve_environment(temp: Path, proxy: str) -> None:
+    """HAProxy in front, or Serve's own proxy, and says so where that was not asked for."""
+    haproxy, reason = (None, "") if proxy == "python" else haproxy_for(temp)
+    if haproxy is None and proxy == "haproxy":
+        raise LaunchError(f"--proxy haproxy: {reason}")
+    if haproxy is None and proxy == "auto":
+        told = f"[yellow]without HAProxy[/] {escape(reason)}; Serve's own proxy takes fewer requests"
+        console.print(told, soft_wrap=True)
+    # Ports of its own: one that another service's HAProxy has would be in the way.
+    os.environ.update(serve_environment(temp, haproxy) | free_haproxy_ports())
+    # How long a replica that goes away is still sent requests; here HAProxy learns of it within a second (default 30).
+    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "2")
 
 
 def _deploy(config: Path, dashboard: str) -> None:

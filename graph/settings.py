@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from deployments.generator.simulated import SimulatedSettings
 
@@ -63,7 +63,9 @@ class AuthSettings(Strict):
     """Who may call. Without a key file anyone who reaches the port may."""
 
     keys_file: str | None = None
-    """One ``tenant sha256-of-the-key`` a line; ``python -m deployments.ingress.auth TENANT`` makes one."""
+    """One ``tenant sha256-of-the-key [interactive | standard | batch]`` a line; the last is the class that the key's
+    requests wait in, standard where none is named. ``python -m deployments.ingress.auth TENANT [PRIORITY]`` makes one.
+    """
     admin_tenants: tuple[str, ...] = ()
     """Tenants of that file that may read what concerns all tenants (``GET /v1/analysis``, ``GET /v1/quality``)."""
 
@@ -108,7 +110,14 @@ class IngressTunables(Strict):
     """``user_config`` of Ingress."""
 
     max_inflight_choices: PositiveInt = 256
-    """Answers in the making and texts being judged, per ingress replica; beyond it: 429 with Retry-After."""
+    """Answers in the making and texts being judged, per ingress replica; beyond it requests wait. Best what the engines
+    answer at once, shared among the ingress replicas: what is more than that waits inside the engine, without order."""
+    max_waiting_choices: NonNegativeInt = 256
+    """Answers and texts that may wait for a place, per ingress replica; beyond it: 429 with Retry-After. Bounds memory
+    (a waiting request holds its body); mostly ``max_wait_s`` is what decides. 0: nobody waits."""
+    max_wait_s: PositiveFloat = 5.0
+    """How long a request may wait for a place; one that is expected to wait longer is refused at once. SDKs that are
+    refused twice have lost 2 to 10 s and then give up: a wait that is not longer than that is the better choice."""
     max_body_bytes: Annotated[int, Field(ge=1, le=2 << 20)] = 1 << 20
     """At most 2 MiB: the log's row of a request travels in one message, and those end at 4."""
     request_timeout_s: PositiveFloat = 300.0

@@ -2,23 +2,29 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 from ray.serve.metrics import Counter
 
 from deployments.generator.adapters import ResidentAdapters
+from deployments.generator.delta_sender import DeltaSender
 from deployments.generator.engine import Engine
+from deployments.generator.prefix_router import PrefixRouter
+from deployments.generator.recent_requests import RecentRequests
 from deployments.rollout.adapter_files import describe_base
 from deployments.rollout.aliases import Aliases
 from deployments.rollout.follower import AliasFollower
 from deployments.rollout.registry import Registry
-from graph.contracts import EngineInfo, EngineLoad, GenerationJob, TokenDelta
+from graph.contracts import DeltaAddress, EngineInfo, EngineLoad, Generated, GenerationJob, TokenDelta
+from graph.delta_frames import encode_deltas, join
+from graph.delta_sockets import PushSocket
+from graph.errors import Unavailable
 from graph.settings import AppArgs, NoTunables, project_path, registry_path
 
 logger = logging.getLogger(__name__)
@@ -70,6 +76,7 @@ def _base_sha256(args: AppArgs) -> str | None:
     # Above the longest generation: a replica that goes away finishes what it began.
     graceful_shutdown_timeout_s=330,
     graceful_shutdown_wait_loop_s=1,
+    request_router_config=RequestRouterConfig(request_router_class=PrefixRouter),  # type: ignore[arg-type]
 )
 class Generator:
     """Shell of an ``Engine``."""
@@ -86,6 +93,9 @@ class Generator:
             self._engine, Registry(registry_path(settings)), lambda: _base_sha256(settings), self._follower.report
         )
         self._loop = asyncio.get_running_loop()
+        self._recent = RecentRequests()
+        lost = Counter("rheostat_deltas_not_pushed_total", description="Deltas that came with an answer's end only.")
+        self._sender = DeltaSender(PushSocket, self._loop.call_soon, lost.inc)
         # Before the replica is ready: the first answer of a new one is the champion's too. An engine that takes no
         # adapters follows as well, so that whoever promotes one is told why it is not served.
         await self._adapters.follow(self._follower.aliases)
@@ -104,17 +114,44 @@ class Generator:
     async def load(self) -> EngineLoad:
         return self._engine.load()
 
-    async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenDelta, None]:
-        # Iterated directly: when the caller goes away Serve closes this generator, and that aborts the request.
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What ``TtftPolicy`` goes by. Serve asks every few seconds, and no more after an answer that is no numbers."""
+        try:
+            load = self._engine.load()
+        except Unavailable:
+            load = EngineLoad(0, 0)  # dead: Serve replaces it
+        return asdict(self._recent.report(self._loop.time(), load))
+
+    async def generate(self, job: GenerationJob, ahead: DeltaAddress | None) -> Generated:
+        """One attempt, to its end.
+
+        Args:
+            ahead: Where its deltas are pushed to as they come; None: nobody reads along.
+        """
+        # Iterated in this task: when the caller goes away Serve cancels it, and that aborts the request.
         self._started.inc()
+        made: list[TokenDelta] = []
+        arrived_s = first_s = self._loop.time()
+        self._recent.arrived(arrived_s)
         try:
             job = replace(job, adapter=await self._adapters.ready(job.adapter))
             with self._adapters.in_use(job.adapter):
                 async with aclosing(self._engine.generate(job)) as deltas:
                     async for delta in deltas:
-                        yield delta
+                        if not made:
+                            first_s = self._loop.time()
+                            self._recent.answered(first_s, first_s - arrived_s)
+                        if ahead is not None:
+                            self._sender.send(ahead, len(made), delta)
+                        made.append(delta)
         finally:
             self._ended.inc()
+            if made:
+                now = self._loop.time()
+                self._recent.finished(now, now - first_s, sum(delta.token_count for delta in made))
+        if ahead is None:
+            made = [join(made)]
+        return Generated(len(made), encode_deltas(made))
 
     async def check_health(self) -> None:
         await self._engine.check_health()
@@ -123,6 +160,9 @@ class Generator:
         follower = getattr(self, "_follower", None)
         if follower is not None:
             follower.stop()
+        sender = getattr(self, "_sender", None)
+        if sender is not None:
+            sender.close()
         engine = getattr(self, "_engine", None)
         if engine is not None:
             engine.shutdown()

@@ -24,7 +24,7 @@ class Engine(Protocol):
        fills the room ends with ``length``.
     6. An engine that dies under a job raises ``Unavailable`` in it; deltas that came before stay valid.
     7. Closing the generator, or cancelling the task that awaits it, ends the work for that job in the engine: it
-       leaves ``load().running_requests``. A generator that was never iterated costs nothing.
+       leaves ``load()``. A generator that was never iterated costs nothing.
     8. After ``add_adapter(name)`` a job that names it is answered by it, and its deltas say so; ``remove_adapter``
        takes it away. Neither disturbs jobs under way. A job of an unknown name is answered by the base model. One that
        cannot be loaded raises in ``add_adapter`` and changes nothing.

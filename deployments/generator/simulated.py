@@ -3,12 +3,15 @@ but the model. It says in its text and in its ``EngineInfo`` that it is simulate
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
+from deployments.generator.simulated_cache import BlockCache, SimulatedCache
+from deployments.generator.simulated_capacity import Places, SimulatedCapacity, token_interval_s
 from deployments.generator.simulated_grammar import write_in_grammar
 from deployments.generator.simulated_prose import Prose
 from deployments.generator.simulated_tokens import count_prompt_tokens, logprob_entry, split_tokens
@@ -51,6 +54,12 @@ class SimulatedSettings(_Strict):
     """Prompt and answer together, in tokens."""
     max_lora_rank: NonNegativeInt = 16
     """0: takes no adapters. One that it takes changes its text, by its name alone."""
+    cache: SimulatedCache | None = None
+    """A prefix cache, for what it finds: that is told as cached tokens, and needs no prefill. None: no cache."""
+    start_s: NonNegativeFloat = 0.0
+    """Seconds until it is started, as if it loaded a model."""
+    capacity: SimulatedCapacity | None = None
+    """What it can do at once. None: any number of requests, each at the pace of one."""
     script: dict[str, tuple[ScriptedAnswer, ...]] = Field(default_factory=dict)
     """What to answer when the last user message contains the key; the first key that fits wins. A value is a text,
     a ``ScriptedAnswer``, or a list of these: the first for attempt 0 and so on, the last for all further ones."""
@@ -68,13 +77,14 @@ class SimulatedEngine:
 
     Free text begins with ``simulated_prose.MARKER``. One token is one word piece, and one delta. The text depends
     on messages, grammar, adapter and ``seed``; without a seed on the generation id and attempt too. ``min_tokens``
-    holds for free text only. Temperature, penalties, ``logit_bias``, ``stop_token_ids`` and ``cache_salt`` do nothing;
-    nothing is cached.
+    holds for free text only. Temperature, penalties, ``logit_bias`` and ``stop_token_ids`` do nothing.
 
     Args:
         settings: Timing, limits and scripted answers.
         model_id: The name that clients use.
         sleep: Awaited with seconds before each token, with 0 too, so that other tasks run; tests pass their own.
+        clock: Seconds, never going back. An engine that is woken late does not become slower: its next tokens come as
+            if it had been in time. None: for a ``sleep`` that is never late.
     """
 
     def __init__(
@@ -83,12 +93,16 @@ class SimulatedEngine:
         *,
         model_id: str = "simulated",
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        clock: Callable[[], float] | None = time.monotonic,
     ) -> None:
         self._settings = settings
         self._model_id = model_id
         self._sleep = sleep
+        self._clock = clock
         self._is_alive = False
         self._adapters: set[str] = set()
+        self._cache = None if settings.cache is None else BlockCache(settings.cache)
+        self._places = None if settings.capacity is None else Places(settings.capacity)
         self._jobs: dict[object, int] = {}  # jobs under way, with the prompt tokens that wait for a first token
 
     @property
@@ -96,6 +110,8 @@ class SimulatedEngine:
         return EngineInfo(self._model_id, "simulated", self._settings.max_model_len, VERSION)
 
     async def start(self) -> None:
+        if self._settings.start_s:
+            await self._sleep(self._settings.start_s)
         self._is_alive = True
 
     async def add_adapter(self, name: str, path: str) -> None:
@@ -120,39 +136,65 @@ class SimulatedEngine:
             )
         if job.adapter not in self._adapters:
             job = replace(job, adapter=None)
+        cached_tokens = 0 if self._cache is None else self._cache.find(job)
         key = object()
         self._jobs[key] = prompt_tokens
+        place = None
         try:
+            if self._places is not None:
+                place = await self._places.take(prompt_tokens)
             scripted = self._scripted(job)
             rng = random.Random(_seed(job))
             tokens, finish_reason = _answer(job, scripted, room, rng)
             fail_after = scripted.fail_after_tokens if scripted else None
             hang_after = scripted.hang_after_tokens if scripted else None
             top_logprobs = job.sampling.top_logprobs
-            for at, token in enumerate(tokens or [""]):
+            is_scripted_to_stop = fail_after is not None or hang_after is not None
+            if job.whole and place is None and not is_scripted_to_stop:
+                # Nobody reads along, and a real engine tells of such an answer at its end too.
+                pieces = [tokens or [""]]
+            else:
+                pieces = [[token] for token in tokens or [""]]
+            due = self._clock() if self._clock else 0.0
+            for at, piece in enumerate(pieces):
                 if at == fail_after:
                     raise Unavailable("The simulated engine was told to fail here.")
                 if at == hang_after:
                     await asyncio.Event().wait()
-                await self._sleep(self._settings.token_s if at else self._settings.first_token_s)
+                pause_s = self._pause_s(at == 0, prompt_tokens - cached_tokens)
+                pause_s += (len(piece) - 1) * self._settings.token_s
+                due += pause_s
+                await self._sleep(max(0.0, due - self._clock()) if self._clock else pause_s)
                 self._refuse_when_dead()
                 self._jobs[key] = 0
+                if place is not None:
+                    place.tokens += 1
+                told = [] if top_logprobs is None or not tokens else piece
                 yield TokenDelta(
-                    text=token,
-                    token_count=1 if tokens else 0,
+                    text="".join(piece),
+                    token_count=len(piece) if tokens else 0,
                     prompt_tokens=prompt_tokens,
+                    cached_tokens=cached_tokens,
                     adapter=job.adapter,
-                    finish_reason=finish_reason if at + 1 >= len(tokens) else None,
-                    logprobs=() if top_logprobs is None or not tokens else (logprob_entry(token, top_logprobs, rng),),
+                    finish_reason=finish_reason if at + 1 >= len(pieces) else None,
+                    logprobs=tuple(logprob_entry(token, top_logprobs or 0, rng) for token in told),
                 )
         finally:
             del self._jobs[key]
+            if self._places is not None and place is not None:
+                self._places.leave(place)
 
     async def check_health(self) -> None:
         self._refuse_when_dead()
 
     def load(self) -> EngineLoad:
-        return EngineLoad(running_requests=len(self._jobs), queued_tokens=sum(self._jobs.values()))
+        waiting, kv_usage = (0, 0.0) if self._places is None else (self._places.waiting, self._places.kv_usage)
+        return EngineLoad(
+            running_requests=len(self._jobs) - waiting,
+            queued_tokens=sum(self._jobs.values()),
+            waiting_requests=waiting,
+            kv_usage=kv_usage,
+        )
 
     def shutdown(self) -> None:
         self._is_alive = False
@@ -160,6 +202,15 @@ class SimulatedEngine:
     def _refuse_when_dead(self) -> None:
         if not self._is_alive:
             raise Unavailable("The engine is not running; try again in a few seconds.", code="not_ready")
+
+    def _pause_s(self, is_first: bool, prompt_tokens: int) -> float:
+        """Before the next token; the first one comes after the prefill of so many prompt tokens."""
+        capacity = self._settings.capacity
+        if is_first:
+            return self._settings.first_token_s + (capacity.prompt_token_s * prompt_tokens if capacity else 0.0)
+        if self._places is None:
+            return self._settings.token_s
+        return token_interval_s(self._settings.token_s, self._places.capacity, self._places.running)
 
     def _scripted(self, job: GenerationJob) -> ScriptedAnswer | None:
         last = next((message.content for message in reversed(job.messages) if message.role == "user"), "")

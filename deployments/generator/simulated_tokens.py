@@ -11,7 +11,7 @@ from deployments.generator.simulated_prose import Prose
 from graph.contracts import Message
 
 _TOKEN = re.compile(r"\s*(?:\w{1,6}|[^\w\s])|\s+")
-_CHARACTERS_PER_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
 
 
 def split_tokens(text: str) -> list[str]:
@@ -21,7 +21,7 @@ def split_tokens(text: str) -> list[str]:
 
 def count_prompt_tokens(messages: Iterable[Message]) -> int:
     """A quarter of the characters, rounded up; at least 1, as a chat template never gives an empty prompt."""
-    return max(1, math.ceil(sum(len(message.content) for message in messages) / _CHARACTERS_PER_TOKEN))
+    return max(1, math.ceil(sum(len(message.content) for message in messages) / CHARACTERS_PER_TOKEN))
 
 
 def logprob_entry(token: str, top: int, rng: random.Random) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments.generator import batch_invariance
 from deployments.generator.cpu_lora import USE_GROUPED_LORA
 from deployments.generator.cpu_worker import WORKER_EXTENSION
-from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, LogitsPlan, Sampling, TokenDelta
+from deployments.generator.machine_fit import THREADS, fit_to_cpus, kv_bytes_per_token, openmp_environment, this_machine
+from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, LogitsPlan, TokenDelta
 from graph.errors import ConfigurationError, InvalidRequest, Unavailable
 from graph.parent_death import children_die_with_this_process
 
@@ -24,10 +27,9 @@ if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.metrics.stats import SchedulerStats
 
 _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-_THREADS = "VLLM_CPU_OMP_THREADS_BIND"
-"""vLLM takes core numbers, ``auto`` (keeps one core free) or ``nobind``; ``all`` is ours: every core found."""
 _LEVERS_V1 = "deployments.controls.logits.v1:Levers"
 _LEVERS_V2 = "deployments.controls.logits.v2:Levers"
 _LANDING_TOKENS = 64
@@ -40,6 +42,14 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length
 
 
 logger = logging.getLogger(__name__)
+
+
+def _is_built_for_cpus() -> bool:
+    """Of the installed vLLM, without importing it: what is filled in for CPUs has to be there before that."""
+    try:
+        return bool(version("vllm-cpu"))
+    except PackageNotFoundError:
+        return "cpu" in version("vllm")
 
 
 class VllmEngine:
@@ -74,6 +84,8 @@ class VllmEngine:
         self._casual_words = list(casual_words)
         self._metrics = metrics
         self._llm: AsyncLLM | None = None
+        # Of the last step, by the index of the engine core: several where it is data-parallel.
+        self._scheduled: dict[int, SchedulerStats] = {}
         self._special_tokens: re.Pattern[str] | None = None
         self._has_levers = False
         self._encode: Callable[[str], list[int]] = lambda text: []
@@ -83,11 +95,17 @@ class VllmEngine:
 
     async def start(self) -> None:
         """Loads the model; blocks this thread for as long as that takes (20-45 s on two cores)."""
-        os.environ.update(self._environment)
-        if os.environ.get(_THREADS) == "all":
-            os.environ[_THREADS] = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-        # Ray sets it to the actor's num_cpus; vLLM binds and counts its threads itself.
+        # Ray sets it to the actor's num_cpus; an engine's threads are counted below, or by vLLM itself.
         os.environ.pop("OMP_NUM_THREADS", None)
+        if _is_built_for_cpus():
+            machine = this_machine()
+            self._engine_args, self._environment = fit_to_cpus(
+                machine, kv_bytes_per_token(Path(self._model_path)), self._engine_args, self._environment
+            )
+            if self._engine_args.get("distributed_executor_backend") == "uni":
+                # Read by the engine's process when it starts; this one has no use for threads.
+                os.environ.update(openmp_environment(self._environment[THREADS], machine))
+        os.environ.update(self._environment)
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
@@ -104,11 +122,11 @@ class VllmEngine:
             self._check_eager("engine.vllm.engine_args.enable_lora")
         if is_cpu and (self._batch_invariant or self._engine_args.get("enable_lora")):
             self._extend_worker()
-        stat_loggers: list[Any] = []
+        stat_loggers: list[Any] = [lambda _config, index: _SchedulerStats(self._scheduled, index)]
         if self._metrics:
             from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
-            stat_loggers = [RayPrometheusStatLogger]
+            stat_loggers.append(RayPrometheusStatLogger)
         try:
             args = AsyncEngineArgs(model=self._model_path, served_model_name=[self._model_id], **self._engine_args)
             # The usage context raises the default batch limits to those of a server (ray#55159).
@@ -127,7 +145,7 @@ class VllmEngine:
             )
         self._has_levers = self._add_levers(config)
         with children_die_with_this_process():
-            self._llm = AsyncLLM.from_vllm_config(config, usage_context=context, stat_loggers=stat_loggers or None)
+            self._llm = AsyncLLM.from_vllm_config(config, usage_context=context, stat_loggers=stat_loggers)
         if self._batch_invariant and is_cpu:
             await self._pair_single_rows(self._llm)
         if is_cpu and config.lora_config is not None:
@@ -191,7 +209,7 @@ class VllmEngine:
             )
             outputs = llm.generate(
                 prompt,
-                _sampling_params(job.sampling, job.grammar, self._lever_args(job.logits, prompt)),
+                _sampling_params(job, self._lever_args(job.logits, prompt)),
                 f"{job.generation_id}-{job.attempt}",
                 lora_request=lora,
             )
@@ -231,7 +249,20 @@ class VllmEngine:
 
     def load(self) -> EngineLoad:
         llm = self._started
-        return EngineLoad(llm.get_num_unfinished_requests(), llm.get_num_queued_tokens())
+        unfinished = llm.get_num_unfinished_requests()
+        if not unfinished or llm.errored:
+            # An engine without requests makes no step, so its last one may have had some. A dead one keeps its
+            # requests on the list, though all of them were told.
+            return EngineLoad(0, 0)
+        cores = self._scheduled.values()
+        waiting = min(unfinished, sum(core.num_waiting_reqs + core.num_skipped_waiting_reqs for core in cores))
+        return EngineLoad(
+            running_requests=unfinished - waiting,
+            queued_tokens=llm.get_num_queued_tokens(),
+            waiting_requests=waiting,
+            # The fullest core's: a request keeps to one.
+            kv_usage=max((core.kv_cache_usage for core in cores), default=0.0),
+        )
 
     def shutdown(self) -> None:
         if self._llm is not None:
@@ -326,9 +357,25 @@ class VllmEngine:
         return self._special_tokens.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
 
 
-def _sampling_params(
-    sampling: Sampling, grammar: Mapping[str, Any] | None, lever_args: dict[str, Any] | None
-) -> "SamplingParams":
+class _SchedulerStats:
+    """One of vLLM's ``StatLoggerBase``, without importing it: keeps what a core's scheduler said of its last step."""
+
+    def __init__(self, latest: dict[int, "SchedulerStats"], index: int) -> None:
+        self._latest = latest
+        self._index = index
+
+    def record(self, scheduler_stats: "SchedulerStats | None", *_: object, **__: object) -> None:
+        if scheduler_stats is not None:
+            self._latest[self._index] = scheduler_stats
+
+    def log(self) -> None:
+        """Nothing: ``load`` reads it."""
+
+    def log_engine_initialized(self) -> None:
+        """Nothing."""
+
+
+def _sampling_params(job: GenerationJob, lever_args: dict[str, Any] | None) -> "SamplingParams":
     from vllm.sampling_params import (
         RepetitionDetectionParams,
         RequestOutputKind,
@@ -336,6 +383,7 @@ def _sampling_params(
         StructuredOutputsParams,
     )
 
+    sampling, grammar = job.sampling, job.grammar
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -356,7 +404,7 @@ def _sampling_params(
         structured_outputs=None if grammar is None else StructuredOutputsParams(structural_tag=json.dumps(grammar)),
         # Stops a looping answer instead of paying for it up to max_tokens; who ignores the end wants every token.
         repetition_detection=None if sampling.ignore_eos else RepetitionDetectionParams(**_LOOP),
-        output_kind=RequestOutputKind.DELTA,
+        output_kind=RequestOutputKind.FINAL_ONLY if job.whole else RequestOutputKind.DELTA,
         extra_args=lever_args,
     )
 

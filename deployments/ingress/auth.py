@@ -1,6 +1,6 @@
 """API keys: who calls. Only their SHA-256 is kept, and compared in constant time.
 
-``python -m deployments.ingress.auth TENANT`` prints a new key, once, and the line for the key file.
+``python -m deployments.ingress.auth TENANT [PRIORITY]`` prints a new key, once, and the line for the key file.
 """
 
 import base64
@@ -10,13 +10,22 @@ import ipaddress
 import re
 import secrets
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+from deployments.ingress.priority import DEFAULT_PRIORITY, PRIORITIES, Priority
 from graph.errors import ConfigurationError, PermissionDenied, Unauthenticated
 
 PUBLIC_TENANT = "public"
-_LINE = re.compile(r"^(?P<tenant>[A-Za-z0-9_.-]{1,64})\s+(?P<digest>[0-9a-f]{64})$")
+_LINE = re.compile(r"^(?P<tenant>[A-Za-z0-9_.-]{1,64})\s+(?P<digest>[0-9a-f]{64})(?:\s+(?P<priority>\S+))?$")
+
+
+class Identity(NamedTuple):
+    """Whose key it is, and which class its requests wait in."""
+
+    tenant: str
+    priority: Priority
 
 
 class KeyRing:
@@ -25,11 +34,18 @@ class KeyRing:
     Args:
         tenants_by_digest: Tenant by the SHA-256 of its key, in hex; None: everyone is the public tenant.
         admin_tenants: Who may read what concerns all tenants.
+        priorities_by_digest: Of the keys that have another than the default.
     """
 
-    def __init__(self, tenants_by_digest: dict[str, str] | None, admin_tenants: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        tenants_by_digest: dict[str, str] | None,
+        admin_tenants: Collection[str] = (),
+        priorities_by_digest: Mapping[str, Priority] | None = None,
+    ) -> None:
         self._tenants = tenants_by_digest
         self._admins = frozenset(admin_tenants)
+        self._priorities = dict(priorities_by_digest or {})
 
     @classmethod
     def load(cls, path: Path | None, admin_tenants: Collection[str] = ()) -> "KeyRing":
@@ -46,17 +62,22 @@ class KeyRing:
             lines = path.read_text().splitlines()
         except OSError as error:
             raise ConfigurationError(f"auth.keys_file: {path} cannot be read ({error.strerror})") from None
-        tenants = {}
+        tenants: dict[str, str] = {}
+        priorities: dict[str, Priority] = {}
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.startswith("#"):
                 continue
             found = _LINE.match(line.strip())
             if found is None:
                 raise ConfigurationError(
-                    f"{path}:{number}: expected 'tenant sha256-of-the-key'; make one with "
-                    "python -m deployments.ingress.auth TENANT"
+                    f"{path}:{number}: expected 'tenant sha256-of-the-key', and a priority if you like; make one with "
+                    "python -m deployments.ingress.auth TENANT [PRIORITY]"
                 )
             tenants[found["digest"]] = found["tenant"]
+            try:
+                priorities[found["digest"]] = _priority(found["priority"])
+            except ValueError as error:
+                raise ConfigurationError(f"{path}:{number}: {error}") from None
         if not tenants:
             raise ConfigurationError(f"{path} holds no key; remove auth.keys_file to serve without keys")
         for admin in admin_tenants:
@@ -64,20 +85,24 @@ class KeyRing:
                 raise ConfigurationError(
                     f"auth.admin_tenants names {admin!r}, which has no key in {path}; add one, or remove the name"
                 )
-        return cls(tenants, admin_tenants)
+        return cls(tenants, admin_tenants, priorities)
 
     @property
     def required(self) -> bool:
         return self._tenants is not None
 
     def tenant_of(self, authorization: str | None) -> str:
-        """The tenant of an ``Authorization`` header.
+        """The tenant of an ``Authorization`` header; raises as `identify` does."""
+        return self.identify(authorization).tenant
+
+    def identify(self, authorization: str | None) -> Identity:
+        """Whose an ``Authorization`` header is.
 
         Raises:
             Unauthenticated: Keys are required and this is none of them.
         """
         if self._tenants is None:
-            return PUBLIC_TENANT
+            return Identity(PUBLIC_TENANT, DEFAULT_PRIORITY)
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthenticated("No API key was sent; send 'Authorization: Bearer YOUR_KEY'.")
@@ -89,7 +114,7 @@ class KeyRing:
                 tenant = name
         if tenant is None:
             raise Unauthenticated("The API key is not known; check it, or ask for a new one.")
-        return tenant
+        return Identity(tenant, self._priorities.get(digest, DEFAULT_PRIORITY))
 
     def sees_all(self, tenant: str) -> bool:
         """Whether ``tenant`` is shown what concerns all tenants: an admin, or anybody where there is but one."""
@@ -128,6 +153,17 @@ def bearer_of_basic(authorization: str | None) -> str | None:
     return f"Bearer {pair.partition(':')[2]}"
 
 
+def _priority(text: str | None) -> Priority:
+    """The class that a line of the key file names; ValueError: there is none of this name."""
+    if text is None:
+        return DEFAULT_PRIORITY
+    for priority in PRIORITIES:
+        if text == priority:
+            return priority
+    known = ", ".join(PRIORITIES)
+    raise ValueError(f"the priority is {text[:40]!r}; it must be one of: {known}, or left out ({DEFAULT_PRIORITY})")
+
+
 def _is_loopback(host: str | None) -> bool:
     try:
         address = ipaddress.ip_address(host or "")
@@ -138,12 +174,16 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    if len(argv) != 1 or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", argv[0]):
-        print("usage: python -m deployments.ingress.auth TENANT   (letters, digits, _ . -)", file=sys.stderr)
+    is_usable = 1 <= len(argv) <= 2 and re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", argv[0]) is not None
+    if not is_usable or not set(argv[1:]) <= set(PRIORITIES):
+        arguments = f"TENANT [{'|'.join(PRIORITIES)}]"
+        print(
+            f"usage: python -m deployments.ingress.auth {arguments}   (TENANT: letters, digits, _ . -)", file=sys.stderr
+        )
         return 2
     key = "rk-" + secrets.token_urlsafe(32)
     print(f"key, shown once:      {key}", file=sys.stderr)
-    print(f"{argv[0]} {hashlib.sha256(key.encode()).hexdigest()}")
+    print(" ".join([argv[0], hashlib.sha256(key.encode()).hexdigest(), *argv[1:]]))
     return 0
 
 

@@ -28,6 +28,7 @@ from deployments.ingress.validation import ValidationService
 from deployments.rollout.follower import AliasFollower
 from deployments.validator.deployment import read_policy
 from graph.contracts import EngineInfo, LogAck
+from graph.delta_sockets import PullSocket
 from graph.errors import ConfigurationError, RheostatError
 from graph.settings import AppArgs, IngressTunables, project_path, registry_path
 
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @serve.deployment(
     name="Ingress",
-    # Admission is ours (max_inflight_choices), so that a refusal is a proper 429: Serve's bounds only stand behind it.
+    # Admission is ours (admission.py), so that a refusal is a proper 429: Serve's bounds only stand behind it.
     max_ongoing_requests=4096,
     max_queued_requests=8192,
     health_check_period_s=5,
@@ -59,7 +60,10 @@ class Ingress:
         _log_with_serve()
         self._has_started = False
         self._args = AppArgs.model_validate(args)
-        self._stages = HandleStages(generator, validator, formatter, feedback_log, rollout, self._args.feedback_texts)
+        self._socket = PullSocket(ray.util.get_node_ip_address())
+        self._stages = HandleStages(
+            generator, validator, formatter, feedback_log, rollout, self._socket, self._args.feedback_texts
+        )
         self._follower = AliasFollower(registry_path(self._args), "ingress")
         self._contracts = load_contracts(project_path(self._args.metrics_file))
         self._token_key = _token_key(self._args)
@@ -93,12 +97,15 @@ class Ingress:
         follower = getattr(self, "_follower", None)
         if follower is not None:
             follower.stop()
+        socket = getattr(self, "_socket", None)
+        if socket is not None:
+            socket.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         auth = self._args.auth
         keys = KeyRing.load(None if auth.keys_file is None else project_path(auth.keys_file), auth.admin_tenants)
         telemetry, tally = RayTelemetry(), QualityTally()
-        admission = Admission(lambda: self._facts.tunables.max_inflight_choices)
+        admission = Admission(lambda: self._facts.tunables, WallClock(), telemetry)
         service = ChatService(
             self._stages,
             self.facts,

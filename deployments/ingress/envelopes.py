@@ -1,5 +1,6 @@
 """The shapes that leave the service: the error envelope, chat completions, and the frames of a stream. Pure."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from graph.errors import DeadlineExceeded, RheostatError
+from graph.errors import DeadlineExceeded, Overloaded, RheostatError
 from graph.moves import Answer, Usage
 
 DONE = b"data: [DONE]\n\n"
@@ -19,16 +20,29 @@ def error_body(error: RheostatError) -> dict[str, Any]:
 
 
 def error_headers(error: RheostatError, rng: random.Random) -> dict[str, str]:
-    """Whether and when to come back. SDKs retry 408, 409, 429 and 5xx by themselves unless told not to."""
+    """Whether and when to come back. SDKs retry 408, 409, 429 and 5xx by themselves unless told not to.
+
+    OpenAI's prefer ``retry-after-ms``, which says it exactly; ``Retry-After`` is in whole seconds, which are right on
+    average.
+    """
     headers = {}
     if error.retryable:
-        # Jitter keeps refused clients from coming back as one wave; SDKs ignore or oversleep more than 60 s.
-        headers["Retry-After"] = str(rng.randint(1, 5))
+        wait_s = _retry_after_s(error, rng)
+        headers["Retry-After"] = str(math.floor(wait_s + rng.random()))
+        headers["retry-after-ms"] = str(round(wait_s * 1e3))
     if isinstance(error, DeadlineExceeded) or (error.http_status in (409, 500) and not error.retryable):
         headers["x-should-retry"] = "false"
     if error.http_status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return headers
+
+
+def _retry_after_s(error: RheostatError, rng: random.Random) -> float:
+    """From 1 s to when there should be room, at most 5: SDKs oversleep or ignore long times. Jitter keeps refused
+    clients from coming back as one wave. In a lasting overload there is room for somebody at any moment, and the sooner
+    the retries are over after its end, the sooner all is as before."""
+    room_in_s = error.retry_after_s if isinstance(error, Overloaded) else None
+    return rng.uniform(1.0, 5.0 if room_in_s is None else min(max(room_in_s, 1.5), 5.0))
 
 
 @dataclass(frozen=True, slots=True)

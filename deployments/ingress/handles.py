@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,10 +16,25 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
+from deployments.formatter.renderers import is_cheap, render
 from deployments.ingress.appender import Appender
+from deployments.ingress.coalescing import Coalescing
+from deployments.ingress.delta_receiver import DeltaReceiver
 from deployments.ingress.privacy import TextPolicy
 from deployments.ingress.records import to_log_row
-from graph.contracts import EngineInfo, FormatJob, GenerationJob, LogAck, TokenDelta, ValidationJob, Verdict
+from graph.contracts import (
+    DeltaAddress,
+    EngineInfo,
+    FormatJob,
+    Generated,
+    GenerationJob,
+    LogAck,
+    TokenDelta,
+    ValidationJob,
+    Verdict,
+)
+from graph.delta_frames import decode_deltas
+from graph.delta_sockets import PullSocket
 from graph.errors import InternalError, RheostatError, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -28,7 +44,12 @@ READY_TIMEOUT_S = 5.0
 
 
 class HandleStages:
-    """See ``graph.pipeline.Stages``. Handle variants are made once: the first call of each builds a router."""
+    """See ``graph.pipeline.Stages``. Handle variants are made once: the first call of each builds a router.
+
+    Args:
+        socket: Where generators push streamed answers ahead to.
+        texts: What of the texts of answers is logged.
+    """
 
     def __init__(
         self,
@@ -37,10 +58,17 @@ class HandleStages:
         formatter: DeploymentHandle[Any],
         feedback_log: DeploymentHandle[Any],
         rollout: DeploymentHandle[Any],
+        socket: PullSocket,
         texts: TextPolicy = "keep",
     ) -> None:
         self._texts: TextPolicy = texts
-        self._generate = _method(generator, "generate", stream=True)
+        self._socket = socket
+        self._deltas = DeltaReceiver(
+            socket.endpoint, secrets.token_bytes(16), Coalescing(time.monotonic, time.process_time).hold_s
+        )
+        self._generate = _method(generator, "generate")
+        # Twenty logprobs a token are more than a message by value may have.
+        self._generate_long = generator.options(method_name="generate")
         self._info = _method(generator, "info")
         self._load = _method(generator, "load")
         self._judge = _method(validator, "judge")
@@ -58,20 +86,37 @@ class HandleStages:
         self._engine_info: EngineInfo | None = None
 
     async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenDelta, None]:
-        stream = self._generate.remote(job)
-        try:
-            async for delta in stream:
+        """The deltas of a whole answer at its end; those of a stream as they come, what piled up as one."""
+        if job.whole:
+            for delta in decode_deltas((await self._call_generator(job, None)).deltas):
                 yield delta
-        except Exception as error:
-            raise _logged(ours(error, "generator"), error) from error
+            return
+        self._socket.start(asyncio.get_running_loop(), self._deltas.take)
+        with self._deltas.opened() as box:
+            call = asyncio.ensure_future(self._call_generator(job, box.address))
+            call.add_done_callback(lambda done: box.end(_end_of(done)))
+            try:
+                while (joined := await box.next()) is not None:
+                    yield joined
+            finally:
+                call.cancel()
+
+    async def _call_generator(self, job: GenerationJob, address: DeltaAddress | None) -> Generated:
+        call = self._generate if job.sampling.top_logprobs is None else self._generate_long
+        response = call.remote(job, address)
+        try:
+            generated: Generated = await _call("generator", lambda: response)
+            return generated
         finally:
-            # Closing the replica's generator is what aborts the request in the engine.
-            stream.cancel()
+            # Cancelling the replica's call is what aborts the request in the engine.
+            response.cancel()
 
     async def judge(self, job: ValidationJob) -> Verdict:
         return await _call("validator", lambda: self._judge.remote(job))
 
     async def format(self, job: FormatJob) -> str:
+        if is_cheap(job):
+            return render(job)
         return await _call("formatter", lambda: self._format.remote(job))
 
     async def record(self, row: Mapping[str, Any]) -> LogAck:
@@ -131,9 +176,18 @@ class HandleStages:
         await _call("generator", lambda: asyncio.wait_for(self._load.remote(), READY_TIMEOUT_S))
 
 
-def _method(handle: DeploymentHandle[Any], name: str, *, stream: bool = False) -> Any:
-    """One method of a deployment, by value over gRPC: for small messages that beats the object store."""
-    return handle.options(method_name=name, stream=stream, _by_reference=False)
+def _method(handle: DeploymentHandle[Any], name: str) -> Any:
+    """One method of a deployment, by value over gRPC: for small messages that beats the object store. What is sent is
+    plain data of this project, so pickle does; what comes back may be an error of anyone's, which only cloudpickle
+    always takes."""
+    return handle.options(method_name=name, _by_reference=False, request_serialization="pickle")
+
+
+def _end_of(call: "asyncio.Future[Generated]") -> Generated | BaseException:
+    if call.cancelled():
+        # By whoever read the answer: nobody reads on.
+        return asyncio.CancelledError()
+    return call.exception() or call.result()
 
 
 async def _call(stage: str, start: Callable[[], Awaitable[T]]) -> T:

@@ -16,6 +16,8 @@ from deployments.controls.request import ControlsRequest, resolve
 from deployments.controls.schema_guard import check_schema
 from deployments.formatter.contractions import expand
 from deployments.ingress.openai_schema import ChatRequest, JsonObjectFormat, JsonSchemaFormat
+from deployments.ingress.prefix_key import prefix_key
+from deployments.ingress.priority import DEFAULT_PRIORITY, Priority
 from deployments.ingress.records import describe_request
 from deployments.rollout.aliases import Aliases
 from deployments.rollout.arms import Arm, Assignment, assign_arm, chosen_arm, unit_of
@@ -37,6 +39,7 @@ class Caller:
     request_id: str
     arm: Arm | None = None
     """The arm of a canary that an admin asked for, such as the gate; None: the service assigns one."""
+    priority: Priority = DEFAULT_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,8 @@ def plan_request(
     fallback_text, refusal_text = map(expand, fixed_texts) if compiled.expand_contractions else fixed_texts
     deadline = now + timeout_s
     reserve = min(facts.tunables.delivery_reserve_s, timeout_s / 2)
+    cache_salt = _cache_salt(facts.salt_key, caller.tenant)
+    prefix = prefix_key(messages, cache_salt, assignment.adapter)
     plans = tuple(
         Plan(
             job=GenerationJob(
@@ -134,8 +139,10 @@ def plan_request(
                 sampling=_choice_sampling(compiled, index, facts),
                 grammar=compiled.grammar,
                 logits=compiled.logits,
-                cache_salt=_cache_salt(facts.salt_key, caller.tenant),
+                cache_salt=cache_salt,
                 adapter=assignment.adapter,
+                prefix=prefix,
+                whole=not request.stream,
             ),
             context=context,
             best_of=best_of,

@@ -116,7 +116,7 @@ def build_app(
             allow_origins=list(cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type", "x-request-id", "x-request-timeout-seconds"],
-            expose_headers=["x-request-id", "retry-after", "x-should-retry"],
+            expose_headers=["x-request-id", "retry-after", "retry-after-ms", "x-should-retry"],
         )
     app.add_middleware(RequestIds, tells=tells_request_id)
     return app
@@ -133,7 +133,8 @@ def _routes(
     router = APIRouter()
 
     def caller_of(request: Request) -> Caller:
-        return Caller(keys.tenant_of(request.headers.get("authorization")), request.state.request_id)
+        tenant, priority = keys.identify(request.headers.get("authorization"))
+        return Caller(tenant, request.state.request_id, priority=priority)
 
     def with_arm(caller: Caller, request: Request) -> Caller:
         arm = request.headers.get(ARM_HEADER)
@@ -159,9 +160,9 @@ def _routes(
 
     @router.post("/v1/validate")
     async def validate(request: Request) -> Response:
-        caller_of(request)
+        caller = caller_of(request)
         asked = parse_validation(await read_body(request))
-        return json_response(await validation.answer(asked, _timeout(request.headers)))
+        return json_response(await validation.answer(asked, caller, _timeout(request.headers)))
 
     @router.get("/v1/quality")
     async def quality(request: Request) -> Response:

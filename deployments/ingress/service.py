@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from deployments.ingress.envelopes import (
     usage_json,
 )
 from deployments.ingress.openai_schema import ChatRequest
+from deployments.ingress.places import Ticket
 from deployments.ingress.planning import Caller, Planned, ServiceFacts, drafts_asked, plan_request
 from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.telemetry import RequestFacts, Telemetry
@@ -33,7 +34,7 @@ from deployments.rollout.aliases import Aliases
 from deployments.validator.guard import StreamGuard
 from graph.best_of import BestOf
 from graph.contracts import CheckContext, EngineInfo
-from graph.errors import RheostatError, as_rheostat_error
+from graph.errors import InvalidRequest, RheostatError, as_rheostat_error
 from graph.ids import new_id
 from graph.lifecycle import RequestLife, TextStream
 from graph.moves import Answer, End, Plan, Release
@@ -115,9 +116,10 @@ class ChatService:
 
     async def complete(self, request: ChatRequest, caller: Caller, timeout_s: float | None) -> dict[str, Any]:
         """A whole chat completion; raises a RheostatError instead of a partial one."""
-        with self._admit(request):
-            planned, engine = await self._plan(request, caller, timeout_s)
-            lives = self._start(planned, caller)
+        ticket = self._ticket(request, caller, timeout_s)
+        async with self._admission.admit(ticket):
+            planned, engine = await self._plan(request, caller, ticket)
+            lives = self._start(planned, caller, ticket)
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(self._finish(running)) for running in lives]
@@ -144,9 +146,10 @@ class ChatService:
         An error before the first frame is raised as it is, for it can still become a status; later it becomes an
         error frame and then StreamCut.
         """
-        with self._admit(request):
-            planned, engine = await self._plan(request, caller, timeout_s)
-            lives = self._start(planned, caller)
+        ticket = self._ticket(request, caller, timeout_s)
+        async with self._admission.admit(ticket):
+            planned, engine = await self._plan(request, caller, ticket)
+            lives = self._start(planned, caller, ticket)
             options = request.stream_options
             wants_usage = options is not None and options.include_usage
             continuous = options is not None and options.continuous_usage_stats
@@ -174,15 +177,24 @@ class ChatService:
                 yield chunks.usage(usage_json([answer.usage for answer in answers]))
             yield DONE
 
-    def _admit(self, request: ChatRequest) -> AbstractContextManager[None]:
+    def _ticket(self, request: ChatRequest, caller: Caller, timeout_s: float | None) -> Ticket:
         """A place a draft. What can never be served is refused as that, however busy it is."""
-        return self._admission.admit(request.choices * drafts_asked(request, self._facts().tunables))
+        tunables, arrived = self._facts().tunables, self._clock.now()
+        drafts = drafts_asked(request, tunables)
+        count, limit_s = request.choices * drafts, tunables.request_timeout_s
+        if count > tunables.max_inflight_choices:
+            raise InvalidRequest(
+                f"n={request.choices} with {drafts} drafts of each choice asks for {count} answers at once; this "
+                f"service makes at most {tunables.max_inflight_choices} at a time, so ask for fewer.",
+                param="n" if request.choices > 1 else "quality.best_of",
+            )
+        deadline = arrived + (limit_s if timeout_s is None else min(limit_s, timeout_s))
+        return Ticket(caller.tenant, caller.priority, count, arrived, deadline)
 
-    async def _plan(self, request: ChatRequest, caller: Caller, timeout_s: float | None) -> tuple[Planned, EngineInfo]:
+    async def _plan(self, request: ChatRequest, caller: Caller, ticket: Ticket) -> tuple[Planned, EngineInfo]:
         facts = self._facts()
         now = self._clock.now()
         engine = await self._engine_info()
-        limit = facts.tunables.request_timeout_s
         person = request.user or request.safety_identifier
         planned = plan_request(
             request,
@@ -191,19 +203,21 @@ class ChatService:
             engine,
             tuple(new_id() for _ in range(request.choices)),
             now,
-            limit if timeout_s is None else min(limit, timeout_s),
+            ticket.deadline - now,
             hash_rater(person, caller.tenant, self._token_key) if person else None,
             self._aliases(),
         )
         return planned, engine
 
-    def _start(self, planned: Planned, caller: Caller) -> list[_Running]:
+    def _start(self, planned: Planned, caller: Caller, ticket: Ticket) -> list[_Running]:
         """A life a choice."""
         facts = self._facts()
         context = _guarded_context(planned.plans[0])  # the choices share it
-        return [self._start_one(plan, caller, facts, context) for plan in planned.plans]
+        return [self._start_one(plan, caller, facts, context, ticket) for plan in planned.plans]
 
-    def _start_one(self, plan: Plan, caller: Caller, facts: ServiceFacts, context: CheckContext) -> _Running:
+    def _start_one(
+        self, plan: Plan, caller: Caller, facts: ServiceFacts, context: CheckContext, ticket: Ticket
+    ) -> _Running:
         policy = facts.policy
         life = RequestLife(
             plan,
@@ -216,7 +230,8 @@ class ChatService:
         judge_timeout_s = facts.tunables.judge_timeout_s
         best_of = BestOf(self._stages, plan, self._clock, judge_timeout_s) if plan.best_of > 1 else None
         stages = WatchedStages(best_of or self._stages)
-        return _Running(plan, caller.tenant, life, Timings(self._clock.now()), stages, best_of)
+        timings = Timings(ticket.arrived, marks={"waiting": ticket.decided_at - ticket.arrived})
+        return _Running(plan, caller.tenant, life, timings, stages, best_of)
 
     def _mark_undelivered(self, lives: list[_Running], caller: Caller) -> asyncio.Task[None] | None:
         recorded = [each.plan.job.generation_id for each in lives if each.stages.is_recorded]

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from deployments.ingress.places import Outcome
+from deployments.ingress.priority import Priority
 from graph.lifecycle import RequestLife
 from graph.moves import End, Plan
 from graph.pipeline import Timings
@@ -50,10 +52,27 @@ class RequestFacts:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class AdmissionFacts:
+    """What became of one request at the door."""
+
+    priority: Priority
+    outcome: Outcome
+    waited_s: float
+
+
 class Telemetry(Protocol):
     """Takes facts; never raises, never blocks."""
 
     def observe(self, facts: RequestFacts) -> None: ...
+
+    def decided(self, facts: AdmissionFacts) -> None:
+        """A request was admitted, refused, or is gone."""
+        ...
+
+    def waiting(self, choices: int) -> None:
+        """So many choices wait from now on."""
+        ...
 
     def validated(self, outcome: str) -> None:
         """A text that a caller sent was judged."""
@@ -66,12 +85,24 @@ class RayTelemetry:
     _SECONDS: ClassVar[list[float]] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
 
     def __init__(self) -> None:
-        from ray.serve.metrics import Counter, Histogram
+        from ray.serve.metrics import Counter, Gauge, Histogram
 
         self._requests = Counter(
             "rheostat_requests_total",
             description="Choices by how they ended.",
             tag_keys=("ending", "outcome", "error", "streamed"),  # type: ignore[arg-type]  # ray says tuple[str]
+        )
+        self._admissions = Counter(
+            "rheostat_admissions_total",
+            description="Requests by what became of them at the door: admitted, gone, or why they were refused.",
+            tag_keys=("outcome", "priority"),  # type: ignore[arg-type]  # ray says tuple[str]
+        )
+        self._waiting = Gauge("rheostat_waiting_choices", description="Choices that wait for a place.")
+        self._waits = Histogram(
+            "rheostat_wait_seconds",
+            description="How long requests waited: for their places, or in vain. Without those refused at once.",
+            boundaries=self._SECONDS,
+            tag_keys=("priority",),
         )
         self._validations = Counter(
             "rheostat_validations_total",
@@ -119,6 +150,14 @@ class RayTelemetry:
             self._first.observe(facts.first_release_s)
         for phase, seconds in facts.phases_s.items():
             self._phases.observe(seconds, tags={"phase": phase})
+
+    def decided(self, facts: AdmissionFacts) -> None:
+        self._admissions.inc(1, tags={"outcome": facts.outcome, "priority": facts.priority})
+        if facts.outcome not in ("queue_full", "would_be_late"):
+            self._waits.observe(facts.waited_s, tags={"priority": facts.priority})
+
+    def waiting(self, choices: int) -> None:
+        self._waiting.set(choices)
 
     def validated(self, outcome: str) -> None:
         self._validations.inc(1, tags={"outcome": outcome})

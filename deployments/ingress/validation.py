@@ -14,7 +14,8 @@ from deployments.controls.hint import did_you_mean, shown
 from deployments.controls.request import ControlsRequest, resolve
 from deployments.controls.schema_guard import check_schema
 from deployments.ingress.admission import Admission
-from deployments.ingress.planning import ServiceFacts, ask_for_json, check_context
+from deployments.ingress.places import Ticket
+from deployments.ingress.planning import Caller, ServiceFacts, ask_for_json, check_context
 from deployments.ingress.telemetry import Telemetry
 from deployments.ingress.validation_schema import MAX_TEXT_BYTES, ValidationBatch, ValidationItem
 from graph.contracts import CheckContext, Message, ValidationJob, Verdict
@@ -54,7 +55,9 @@ class ValidationService:
         self._admission = admission
         self._clock = clock
 
-    async def answer(self, asked: ValidationItem | ValidationBatch, timeout_s: float | None) -> dict[str, Any]:
+    async def answer(
+        self, asked: ValidationItem | ValidationBatch, caller: Caller, timeout_s: float | None
+    ) -> dict[str, Any]:
         """The body of the answer. Of a batch, all texts are judged or none.
 
         Args:
@@ -64,15 +67,18 @@ class ValidationService:
             InvalidRequest, RequestTooLarge: Of a batch, ``param`` begins with ``items.N``.
             Overloaded: Too much is going on.
             Unavailable: The pool did not judge the texts in ``judge_timeout_s``.
-            DeadlineExceeded: Nor in the caller's own, shorter time.
+            DeadlineExceeded: Nor in the caller's own, shorter time, in which the request may have waited too.
         """
         items = (asked,) if isinstance(asked, ValidationItem) else tuple(asked.items)
         facts = self._facts()
         at_once = min(len(items), JUDGED_AT_ONCE, facts.tunables.max_inflight_choices)
-        started = self._clock.now()
-        with self._admission.admit(at_once):
+        limit_s = facts.tunables.request_timeout_s
+        time_s = limit_s if timeout_s is None else min(limit_s, timeout_s)
+        arrived = self._clock.now()
+        async with self._admission.admit(Ticket(caller.tenant, caller.priority, at_once, arrived, arrived + time_s)):
+            started = self._clock.now()
             jobs = await _plan(asked, items, facts)
-            verdicts = await self._judge_all(jobs, at_once, started, timeout_s, facts.tunables)
+            verdicts = await self._judge_all(jobs, at_once, started, arrived + time_s, facts.tunables)
         told = [_judgement(verdict) for verdict in verdicts]
         for judgement in told:
             self._telemetry.validated(judgement["quality"]["outcome"])
@@ -83,7 +89,7 @@ class ValidationService:
         jobs: Sequence[ValidationJob],
         at_once: int,
         started: float,
-        timeout_s: float | None,
+        deadline: float,
         tunables: IngressTunables,
     ) -> list[Verdict]:
         room = asyncio.Semaphore(at_once)
@@ -92,17 +98,18 @@ class ValidationService:
             async with room:
                 return await self._judge(job)
 
-        deadline_s = min(tunables.request_timeout_s, timeout_s or tunables.request_timeout_s)
+        late_at = started + tunables.judge_timeout_s
         try:
             async with (
-                self._clock.timeout_at(started + min(deadline_s, tunables.judge_timeout_s)),
+                self._clock.timeout_at(min(deadline, late_at)),
                 asyncio.TaskGroup() as group,
             ):
                 tasks = [group.create_task(judge(job)) for job in jobs]
         except TimeoutError:
-            if deadline_s < tunables.judge_timeout_s:
+            if deadline < late_at:
                 raise DeadlineExceeded(
-                    f"The texts were not judged within {deadline_s:g} s; allow more time, or send fewer or shorter."
+                    f"The texts were not judged within {deadline - started:.3g} s; allow more time, or send fewer or "
+                    "shorter."
                 ) from None
             raise Unavailable(
                 f"The validator pool did not judge the texts within {tunables.judge_timeout_s:g} s; try again in a few "

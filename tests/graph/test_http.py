@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +151,30 @@ def test_feedback_is_on_disk_when_it_is_acknowledged(client: httpx.Client, data_
 def test_overload_gets_429_with_retry_after_in_our_envelope(
     client: httpx.Client, config: Any, redeploy: Redeploy
 ) -> None:
-    redeploy(with_user_config(config, "Ingress", max_inflight_choices=2))
-    refused = client.post(CHAT, json=chat(n=3))
+    redeploy(with_user_config(config, "Ingress", max_inflight_choices=2, max_waiting_choices=0))
+    with client.stream("POST", CHAT, json=chat("count slowly", stream=True)) as begun:
+        # Its first text is here, so it has its place; it goes when the connection does, which the reader holds.
+        lines = begun.iter_lines()
+        next(lines)
+        refused = client.post(CHAT, json=chat(n=2))
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "slow_down"
     assert 1 <= int(refused.headers["retry-after"]) <= 5
+    wait_until_idle()
     assert client.post(CHAT, json=chat(n=2)).status_code == 200
+
+
+def test_what_never_fits_is_a_400(client: httpx.Client, config: Any, redeploy: Redeploy) -> None:
+    redeploy(with_user_config(config, "Ingress", max_inflight_choices=2))
+    refused = client.post(CHAT, json=chat(n=3))
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "n")
+
+
+def test_a_request_beyond_the_places_waits_for_one(client: httpx.Client, config: Any, redeploy: Redeploy) -> None:
+    redeploy(with_user_config(config, "Ingress", max_inflight_choices=1, max_wait_s=30.0))
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: client.post(CHAT, json=chat("long story")), range(4)))
+    assert [answer.status_code for answer in answers] == [200] * 4
 
 
 def test_a_changed_user_config_applies_without_a_restart(client: httpx.Client, config: Any, redeploy: Redeploy) -> None:

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 
 from deployments.controls.catalogue import load_catalogue
 from deployments.controls.request import ControlsRequest, resolve
 from deployments.feedback.events import FeedbackEvent
+from deployments.generator.placement import PlacementSettings
 from deployments.ingress.admission import Admission
+from deployments.ingress.auth import PUBLIC_TENANT
 from deployments.ingress.openai_schema import ChatRequest
-from deployments.ingress.planning import ServiceFacts
+from deployments.ingress.planning import Caller, ServiceFacts
 from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.service import WallClock
-from deployments.ingress.telemetry import RequestFacts
+from deployments.ingress.telemetry import AdmissionFacts, RequestFacts
 from deployments.ingress.validation import ValidationService
 from deployments.ingress.validation_schema import MAX_ITEMS, ValidationItem, parse_validation
 from deployments.validator.policy import QualityPolicy, judge, load_policy
@@ -42,6 +45,12 @@ class Counted:
 
     def observe(self, facts: RequestFacts) -> None:
         raise AssertionError("nothing was answered")
+
+    def decided(self, facts: AdmissionFacts) -> None:
+        assert facts.outcome == "admitted"
+
+    def waiting(self, choices: int) -> None:
+        raise AssertionError("nothing waited")
 
     def validated(self, outcome: str) -> None:
         self.outcomes.append(outcome)
@@ -70,8 +79,10 @@ async def test_the_judgement_of_the_api_page_is_the_one_that_its_text_gets() -> 
         return judge(job.text, job.context, policy)
 
     counts = Counted()
-    service = ValidationService(judge_here, lambda: facts, counts, Admission(lambda: 1), WallClock())
-    assert await service.answer(parse_validation(asked), None) == told
+    clock = WallClock()
+    admission = Admission(lambda: facts.tunables, clock, counts)
+    service = ValidationService(judge_here, lambda: facts, counts, admission, clock)
+    assert await service.answer(parse_validation(asked), Caller(PUBLIC_TENANT, "r"), None) == told
     assert counts.outcomes == [told["quality"]["outcome"]]
 
 
@@ -127,6 +138,15 @@ def test_every_setting_of_the_policy_is_on_its_page() -> None:
     assert [
         name for name in QualityPolicy.model_fields if f"`{name}`" not in POLICY and f"\n{name}:" not in POLICY
     ] == []
+
+
+def test_the_scaling_page_and_the_shipped_configuration_have_the_placements_defaults() -> None:
+    defaults = PlacementSettings().model_dump()
+    told = dict(re.findall(r"^\| `(\w+)` \| ([0-9.]+) \|", (ROOT / "docs/scaling.md").read_text(), re.MULTILINE))
+    assert {name: float(told[name]) for name in defaults} == defaults
+    (application,) = yaml.safe_load((ROOT / "serve_config.yaml").read_text())["applications"]
+    (generator,) = (each for each in application["deployments"] if each["name"] == "Generator")
+    assert generator["request_router_config"]["request_router_kwargs"] == defaults
 
 
 def test_every_request_field_is_on_the_api_page() -> None:

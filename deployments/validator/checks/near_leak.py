@@ -17,7 +17,6 @@ Clauses in another order and paraphrases are not.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -88,6 +87,18 @@ _LINKING = frozenset(_LINKING_WORDS.split())
 _MAX_INDEXED = 50_000
 """Words of all system prompts together that are kept indexed, at about 0.4 kB a word."""
 _indexes: SizedCache[_Index] = SizedCache(_MAX_INDEXED, lambda index: len(index.forms))
+_MAX_PROMPTS = 4 << 20
+"""Characters of all users' prompts together for which is kept what they have in common with their system prompts: of
+a thousand streams at once, each of which asks for it at every delta."""
+
+
+class _Shared(NamedTuple):
+    triples: _Own
+    prompt_size: int
+    """Characters of the user's prompt, which is kept as a part of the key."""
+
+
+_shared: SizedCache[_Shared] = SizedCache(_MAX_PROMPTS, lambda shared: shared.prompt_size)
 
 
 class _Walk(NamedTuple):
@@ -200,11 +211,14 @@ def _find_index(system: str, prompt: str) -> _Index:
     return _indexes.get((system, own), lambda: _build_index(system, own))
 
 
-@lru_cache(maxsize=16)
 def _find_own(system: str, prompt: str) -> _Own:
     """The runs of three words that both prompts have."""
-    triples = _indexes.get((system, frozenset()), lambda: _build_index(system, frozenset())).triples
-    return triples.intersection(_cut_triples(fold(prompt)))
+
+    def find() -> _Shared:
+        triples = _indexes.get((system, frozenset()), lambda: _build_index(system, frozenset())).triples
+        return _Shared(triples.intersection(_cut_triples(fold(prompt))), len(prompt))
+
+    return _shared.get((system, prompt), find).triples
 
 
 def _build_index(system: str, own: _Own) -> _Index:

@@ -31,7 +31,7 @@ class FakeSleep:
 
 
 async def make_engine(sleep: FakeSleep | None = None, **settings: Any) -> SimulatedEngine:
-    engine = SimulatedEngine(SimulatedSettings(**settings), sleep=sleep or FakeSleep())
+    engine = SimulatedEngine(SimulatedSettings(**settings), sleep=sleep or FakeSleep(), clock=None)
     await engine.start()
     return engine
 
@@ -66,7 +66,7 @@ async def text_of(engine: Engine, job: GenerationJob) -> str:
 
 
 async def test_it_serves_only_between_start_and_shutdown() -> None:
-    engine = SimulatedEngine(SimulatedSettings(), sleep=FakeSleep())
+    engine = SimulatedEngine(SimulatedSettings(), sleep=FakeSleep(), clock=None)
     with pytest.raises(Unavailable):
         await engine.check_health()
     with pytest.raises(Unavailable):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from graph.check_config import faults_of, main
+from graph.check_config import PREFIX_ROUTER, SCALING_POLICY, faults_of, main
 from graph.settings import USER_CONFIGS
 from tests.cluster import ROOT
 
@@ -23,6 +23,20 @@ def deployment(config: dict[str, Any], name: str) -> dict[str, Any]:
     return next(entry for entry in app(config)["deployments"] if entry["name"] == name)
 
 
+def scale(config: dict[str, Any], kwargs: dict[str, Any], name: str = "Generator", **changes: Any) -> None:
+    """Puts a deployment of the CPU configuration, which has room for 32 requests in its engine, under our policy."""
+    entry = deployment(config, name)
+    del entry["num_replicas"]
+    policy = {"policy_function": SCALING_POLICY, "policy_kwargs": {"slots": 16, "setup_s": 30, **kwargs}}
+    entry["autoscaling_config"] = {"upscale_delay_s": 0, "downscale_delay_s": 0, "policy": policy, **changes}
+
+
+def deployment_without(config: dict[str, Any], key: str) -> None:
+    scale(config, {})
+    del deployment(config, "Generator")["autoscaling_config"][key]
+
+
+SCALING = "applications.0.deployments.1.autoscaling_config"
 SLOT = {"path": "none", "sha256": "0" * 64, "kind": "text", "label": "toxic", "at_most": 0.5}
 MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("a misspelt top key", lambda c: c.update(http_option={}), "http_option: unknown key; did you mean 'http_options'?"),
@@ -61,6 +75,29 @@ MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
      "applications.0.deployments.2.user_config.quality: chekcs: got 'chekcs': no such key"),
     ("a policy of the Ingress's with a model that is not there", lambda c: deployment(c, "Ingress")["user_config"].update(quality={"models": {"toxicity": SLOT}}),
      "applications.0.deployments.0.user_config.quality: models.toxicity.path: got 'none': there is no folder"),
+    ("a misspelt setting of the router", lambda c: deployment(c, "Generator").update(request_router_config={"request_router_class": PREFIX_ROUTER, "request_router_kwargs": {"bounds": 1.5}}),
+     "applications.0.deployments.1.request_router_config.request_router_kwargs.bounds: unknown key; did you mean 'bound'"),
+    ("an impossible setting of the router", lambda c: deployment(c, "Generator").update(request_router_config={"request_router_class": PREFIX_ROUTER, "request_router_kwargs": {"bound": 0.5}}),
+     "applications.0.deployments.1.request_router_config.request_router_kwargs.bound: Input should be greater"),
+    ("a misspelt router", lambda c: deployment(c, "Generator").update(request_router_config={"request_router_class": PREFIX_ROUTER + "r"}),
+     f"request_router_class: '{PREFIX_ROUTER}r' is no router of the graph; did you mean '{PREFIX_ROUTER}'?"),
+    ("settings of a router that is not named", lambda c: deployment(c, "Generator").update(request_router_config={"request_router_kwargs": {"bound": 1.5}}),
+     f"applications.0.deployments.1.request_router_config.request_router_class: is not given, which is Serve's own router; write {PREFIX_ROUTER}"),
+    ("a misspelt setting of the policy", lambda c: scale(c, {"slot": 16}),
+     f"{SCALING}.policy.policy_kwargs.slot: unknown key; did you mean 'slots'"),
+    ("an impossible setting of the policy", lambda c: scale(c, {"utilization": 80}), f"{SCALING}.policy.policy_kwargs.utilization: Input should be less"),
+    ("a policy without its settings", lambda c: scale(c, {}, policy={"policy_function": SCALING_POLICY}),
+     f"{SCALING}.policy.policy_kwargs.slots: Field required"),
+    ("a misspelt policy", lambda c: scale(c, {}, policy={"policy_function": "deployments.generator.autoscaling:Ttft"}),
+     f"{SCALING}.policy.policy_function: 'deployments.generator.autoscaling.Ttft' is no policy of the graph; did you mean '{SCALING_POLICY}'"),
+    ("the policy on a deployment without an engine", lambda c: scale(c, {}, "Validator"),
+     "applications.0.deployments.2.autoscaling_config.policy: deployments.generator.autoscaling:TtftPolicy goes by what engines report"),
+    ("Serve's delay on top of the policy's", lambda c: deployment_without(c, "downscale_delay_s"), f"{SCALING}.downscale_delay_s: Serve's delay comes on top"),
+    ("a factor on top of the policy", lambda c: scale(c, {}, upscaling_factor=0.5), f"{SCALING}.upscaling_factor: changes what the policy decides"),
+    ("scaling to zero that is not allowed", lambda c: scale(c, {"zero_after_s": 60}), f"{SCALING}.policy.policy_kwargs.zero_after_s: needs min_replicas: 0, which is 1"),
+    ("more slots than the engine runs at once", lambda c: (app(c)["args"]["engine"]["vllm"]["engine_args"].update(max_num_seqs=32), scale(c, {"slots": 33})),
+     f"{SCALING}.policy.policy_kwargs.slots: 33 is above args.engine.vllm.engine_args.max_num_seqs (32)"),
+    ("more slots than Serve gives a replica", lambda c: scale(c, {"slots": 129}), "slots: 129 is above max_ongoing_requests (128)"),
     ("another builder", lambda c: app(c).update(import_path="graph.app:built"), "applications.0.import_path"),
     ("a replica number of the wrong type", lambda c: deployment(c, "Generator").update(num_replicas="two"), "num_replicas"),
 ]  # fmt: skip
@@ -71,6 +108,14 @@ def test_a_shipped_configuration_has_no_fault_and_names_every_deployment(path: P
     assert faults_of(path) == []
     config = yaml.safe_load(path.read_text())
     assert {entry["name"] for entry in app(config)["deployments"]} == set(USER_CONFIGS)
+
+
+def test_our_policy_is_no_fault_where_it_fits(tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "configs/serve/cpu.yaml").read_text())
+    scale(config, {"slots": 32, "zero_after_s": 600}, min_replicas=0, max_replicas=4)
+    path = tmp_path / "scaled.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert faults_of(path) == []
 
 
 @pytest.mark.parametrize(("spoil", "named"), [row[1:] for row in MISTAKES], ids=[row[0] for row in MISTAKES])

@@ -27,13 +27,14 @@ from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.records import to_log_row
 from deployments.ingress.routes import build_app
 from deployments.ingress.service import ChatService, WallClock
-from deployments.ingress.telemetry import RequestFacts
+from deployments.ingress.telemetry import AdmissionFacts, RequestFacts
 from deployments.ingress.validation import ValidationService
 from deployments.rollout.aliases import Aliases
 from deployments.validator.policy import judge, load_policy
 from graph.contracts import EngineInfo, FormatJob, GenerationJob, LogAck, TokenDelta, ValidationJob, Verdict
 from graph.errors import RheostatError
 from graph.ids import new_id
+from graph.pipeline import Clock
 from graph.settings import PROJECT_ROOT, IngressTunables
 
 MODEL = "smollm2-135m-instruct"
@@ -63,6 +64,9 @@ class Service:
         self.reader = LogReader(log_dir)
         self.texts: TextPolicy = texts
         self.observed: list[RequestFacts] = []
+        self.decisions: list[AdmissionFacts] = []
+        """Of admission."""
+        self.waiting_choices = 0
         self.validations: list[str] = []
         """Outcomes of texts that were sent to be judged."""
         self.judged: list[ValidationJob] = []
@@ -186,6 +190,12 @@ class Service:
     def observe(self, facts: RequestFacts) -> None:
         self.observed.append(facts)
 
+    def decided(self, facts: AdmissionFacts) -> None:
+        self.decisions.append(facts)
+
+    def waiting(self, choices: int) -> None:
+        self.waiting_choices = choices
+
     def validated(self, outcome: str) -> None:
         self.validations.append(outcome)
 
@@ -201,11 +211,13 @@ async def running(
     cors_origins: tuple[str, ...] = (),
     client_host: str = "127.0.0.1",
     calibration: Calibration | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
     """A client of the service's real HTTP application, without a network."""
     backend = Service(log_dir, simulated or {"first_token_s": 0, "token_s": 0}, tunables or {}, texts, calibration)
     await backend.engine.start()
-    admission, tally = Admission(lambda: backend.facts().tunables.max_inflight_choices), QualityTally()
+    clock = clock or WallClock()
+    admission, tally = Admission(lambda: backend.facts().tunables, clock, backend), QualityTally()
     service = ChatService(
         backend,
         backend.facts,
@@ -216,11 +228,12 @@ async def running(
         lambda rows: backend.append_many(rows),
         admission,
         tally,
+        clock,
         aliases=lambda: backend.aliases,
     )
     app = build_app(
         service,
-        ValidationService(backend.judge, backend.facts, backend, admission, WallClock()),
+        ValidationService(backend.judge, backend.facts, backend, admission, clock),
         tally,
         backend,
         keys or KeyRing(None),

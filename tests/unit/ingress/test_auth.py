@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.ingress.auth import PUBLIC_TENANT, KeyRing, main
+from deployments.ingress.auth import PUBLIC_TENANT, Identity, KeyRing, main
 from graph.errors import ConfigurationError, PermissionDenied, Unauthenticated
 
 
@@ -26,8 +26,32 @@ def test_a_key_made_by_the_command_opens_for_its_tenant_only(
             ring.tenant_of(wrong)
 
 
+def test_a_key_has_the_priority_that_its_line_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines, keys = "", {}
+    for arguments in (["acme"], ["acme", "interactive"], ["night", "batch"], ["umbra", "standard"]):
+        assert main(arguments) == 0
+        printed = capsys.readouterr()
+        lines += printed.out
+        keys[printed.err.split()[-1]] = Identity(arguments[0], (*arguments, "standard")[1])  # type: ignore[arg-type]
+    (tmp_path / "keys").write_text(lines)
+    ring = KeyRing.load(tmp_path / "keys")
+    assert {key: ring.identify(f"Bearer {key}") for key in keys} == keys
+
+
+@pytest.mark.parametrize("arguments", [[], ["a b"], ["acme", "urgent"], ["acme", "batch", "batch"]])
+def test_the_command_says_how_it_is_used(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "interactive|standard|batch" in capsys.readouterr().err
+
+
+def test_a_priority_that_is_not_known_stops_start_up(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"acme {'0' * 64}\numbra {'1' * 64} urgent\n")
+    with pytest.raises(ConfigurationError, match=r":2: the priority is 'urgent'.*interactive, standard, batch"):
+        KeyRing.load(tmp_path / "keys")
+
+
 def test_without_a_key_file_everyone_is_the_public_tenant() -> None:
-    assert KeyRing.load(None).tenant_of(None) == PUBLIC_TENANT
+    assert KeyRing.load(None).identify(None) == (PUBLIC_TENANT, "standard")
 
 
 @pytest.mark.parametrize(

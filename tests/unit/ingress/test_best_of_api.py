@@ -104,7 +104,9 @@ async def test_every_draft_takes_a_place(tmp_path: Path) -> None:
         served = [await client.post(CHAT, json=chat(n=n, quality={"best_of": k})) for n, k in ((1, 4), (2, 2), (4, 1))]
         refused = [await client.post(CHAT, json=chat(n=n, quality={"best_of": k})) for n, k in ((2, 3), (3, 2))]
     assert [response.status_code for response in served] == [200] * 3
-    assert [response.json()["error"]["code"] for response in refused] == ["slow_down"] * 2
+    assert [response.status_code for response in refused] == [400] * 2
+    assert [response.json()["error"]["param"] for response in refused] == ["n"] * 2
+    assert "at most 4 at a time" in refused[0].json()["error"]["message"]
 
 
 async def test_the_services_own_limit_is_a_setting_that_applies_to_the_next_request(tmp_path: Path) -> None:

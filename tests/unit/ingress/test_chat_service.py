@@ -288,10 +288,8 @@ async def test_a_deadline_before_the_first_byte_is_a_504_that_says_not_to_retry(
 
 async def test_more_requests_than_are_admitted_get_429_with_retry_after(tmp_path: Path) -> None:
     hanging = {"text": "One two three.", "hang_after_tokens": 1}
-    async with running(tmp_path, simulated=simulated(sky=hanging), tunables={"max_inflight_choices": 2}) as (
-        client,
-        service,
-    ):
+    tunables = {"max_inflight_choices": 2, "max_waiting_choices": 0}
+    async with running(tmp_path, simulated=simulated(sky=hanging), tunables=tunables) as (client, service):
         waiting = [asyncio.create_task(client.post(CHAT, json=chat())) for _ in range(2)]
         while service.engine.load().running_requests < 2:
             await asyncio.sleep(0)

@@ -212,7 +212,7 @@ async def test_a_bug_in_the_pool_is_a_500_with_nothing_told(tmp_path: Path) -> N
 
 
 async def test_texts_and_answers_share_the_room(tmp_path: Path) -> None:
-    async with running(tmp_path, tunables={"max_inflight_choices": 2}) as (client, service):
+    async with running(tmp_path, tunables={"max_inflight_choices": 2, "max_waiting_choices": 0}) as (client, service):
         service.judge_delay_s = 0.2
         # A batch that is larger than the room takes all of it, and no more.
         waiting = asyncio.create_task(client.post(VALIDATE, json={"items": [{"text": GOOD}] * 3}))

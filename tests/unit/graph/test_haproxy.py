@@ -1,0 +1,80 @@
+"""HAProxy as Serve configures it listens on more than it should: what stands in its place puts that right."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deployments.ingress.envelopes import error_body
+from deployments.ingress.proxy_errors import error_of
+from graph.haproxy import ERROR_BODY, error_page, secure, write_wrapper
+
+CONFIG = """global
+    stats socket /tmp/x/admin.sock mode 666 level admin
+defaults
+    errorfile 502 /tmp/x/500.http
+    errorfile 503 /tmp/x/500.http
+    errorfile 504 /tmp/x/500.http
+frontend prometheus
+    bind :9101
+    mode http
+frontend http_frontend
+    bind 127.0.0.1:8000
+backend http-rheostat
+    server one 127.0.0.1:30000 check
+listen stats
+  bind *:8404
+  stats enable
+"""
+
+
+def test_pages_that_listen_on_all_interfaces_listen_on_loopback_and_all_else_stays() -> None:
+    secured = secure(CONFIG, Path("/tmp/x/503.http"))
+    assert "bind 127.0.0.1:9101" in secured
+    assert "bind 127.0.0.1:8404" in secured
+    changed = [
+        (before, after)
+        for before, after in zip(CONFIG.splitlines(), secured.splitlines(), strict=True)
+        if before != after
+    ]
+    assert len(changed) == 5
+    assert secure(secured, Path("/tmp/x/503.http")) == secured
+
+
+def test_the_templates_that_serve_ships_bind_nothing_in_a_form_that_is_not_known() -> None:
+    templates = pytest.importorskip("ray.serve._private.haproxy_templates")
+    binds = [
+        line.strip() for line in templates.HAPROXY_CONFIG_TEMPLATE.splitlines() if line.strip().startswith("bind ")
+    ]
+    assert sorted(binds) == [
+        "bind *:{{ config.stats_port }}",
+        "bind :{{ config.metrics_port }}",
+        "bind {{ config.frontend_host }}:{{ config.frontend_port }}",
+        "bind {{ config.grpc_frontend_host }}:{{ config.grpc_frontend_port }} proto h2",
+    ]
+
+
+def test_a_refusal_is_our_error_body_with_a_time_to_come_back() -> None:
+    assert json.loads(ERROR_BODY) == error_body(error_of(503))
+    head, _, body = error_page().partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 503 ")
+    assert "Retry-After: 2" in head
+    assert f"Content-Length: {len(body.encode())}" in head
+
+
+def test_the_wrapper_secures_the_file_and_then_is_haproxy_with_its_arguments(tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(CONFIG)
+    real = tmp_path / "a real one"
+    real.write_text('#!/bin/sh\necho "$$" "$@"\n')
+    real.chmod(0o700)
+    wrapper = tmp_path / "haproxy"
+    write_wrapper(wrapper, str(real))
+    started = subprocess.Popen(
+        [str(wrapper), "-db", "-f", str(config), "-sf", "12 3"], stdout=subprocess.PIPE, text=True
+    )
+    said, _ = started.communicate()
+    assert said.split() == [str(started.pid), "-db", "-f", str(config), "-sf", "12", "3"], "the same process"
+    assert config.read_text() == secure(CONFIG, tmp_path / "503.http")
+    assert (tmp_path / "503.http").read_bytes() == error_page().encode()
