@@ -33,7 +33,7 @@ from deployments.ingress.openai_schema import ChatRequest
 from deployments.ingress.planning import Caller, ServiceFacts
 from deployments.ingress.quality_tally import QualityTally
 from deployments.ingress.service import ChatService, StreamCut
-from deployments.ingress.telemetry import RequestFacts
+from deployments.ingress.telemetry import AdmissionFacts, RequestFacts
 from deployments.validator.code_blocks import find_open_fence
 from deployments.validator.policy import QualityPolicy, judge
 from graph.contracts import (
@@ -119,6 +119,12 @@ class _StandingClock:
 
 class _NoTelemetry:
     def observe(self, facts: RequestFacts) -> None:
+        pass
+
+    def decided(self, facts: AdmissionFacts) -> None:
+        pass
+
+    def waiting(self, choices: int) -> None:
         pass
 
     def validated(self, outcome: str) -> None:
@@ -247,16 +253,17 @@ def _make_service(stages: _Stages, facts: ServiceFacts) -> ChatService:
     async def append_many(rows: Sequence[Mapping[str, Any]]) -> list[LogAck | RheostatError]:
         raise AssertionError("no client of this goes away, so no answer is marked as undelivered")
 
+    clock, telemetry = _StandingClock(), _NoTelemetry()
     return ChatService(
         stages,
         lambda: facts,
         engine_info,
         SigningKey("benchmark", b"k" * KEY_BYTES),
-        _NoTelemetry(),
+        telemetry,
         append_many,
-        Admission(lambda: facts.tunables.max_inflight_choices),
+        Admission(lambda: facts.tunables, clock, telemetry),
         QualityTally(),
-        _StandingClock(),
+        clock,
     )
 
 

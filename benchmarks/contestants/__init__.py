@@ -1,0 +1,1 @@
+"""The servers that Rheostat is measured against, each started and stopped here."""

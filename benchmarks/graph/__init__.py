@@ -1,0 +1,1 @@
+"""What the graph alone costs, without a model: `python -m benchmarks.graph`."""

@@ -1,0 +1,70 @@
+"""Who is measured on the packaged model, and on which engine: the same arguments for all, or each as it comes."""
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.contestants.process import Server
+from benchmarks.contestants.ray_llm import Mode, ray_llm
+from benchmarks.contestants.rheostat import rheostat
+from benchmarks.contestants.vllm_server import vllm_server
+from deployments.generator.model_store import resolve_model
+from graph.settings import PROJECT_ROOT
+
+RAY_LLM: Mapping[str, Mode] = {"ray-default": "default", "ray-direct": "direct"}
+CONTESTANTS = ("rheostat", "vllm", *RAY_LLM)
+BINDS = ("one", "both")
+AS_IT_COMES = "as it comes"
+ENGINE_ARGS: Mapping[str, Any] = {
+    "dtype": "bfloat16",
+    "max_model_len": 2048,
+    "max_num_seqs": 32,
+    "block_size": 32,
+    "enforce_eager": True,
+    "enable_prefix_caching": True,
+    "enable_chunked_prefill": False,
+}
+"""The last as Rheostat sets it on CPUs, where reading a prompt in pieces gains nothing."""
+KV_SPACE_GIB = "1"
+REGENERATIONS = 0.0
+"""Answers that Rheostat has written again: the engines are to do the same work. All are judged as ever."""
+
+
+def environment(bind: str) -> dict[str, str]:
+    """Of the engine. ``one``: vLLM's own ``auto``, which keeps one core free (of two, one computes); ``both``: every
+    core found."""
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    return {
+        "VLLM_CPU_KVCACHE_SPACE": KV_SPACE_GIB,
+        "VLLM_CPU_OMP_THREADS_BIND": {"one": "auto", "both": cores}[bind],
+    }
+
+
+def start(name: str, bind: str) -> AbstractContextManager[Server]:
+    """The server that ``name`` of `CONTESTANTS` stands for, its engine bound as ``bind`` of `BINDS` says.
+
+    With ``bind`` `AS_IT_COMES`, Rheostat is what ``make serve`` deploys and vLLM is given a model and nothing else.
+    """
+    model = resolve_model(None)
+    if bind == AS_IT_COMES:
+        if name == "rheostat":
+            return rheostat({"kind": "vllm"})
+        if name == "vllm":
+            return vllm_server(Path(model), {}, {})
+        raise ValueError(f"{name} is not measured as it comes: it does not start here without settings")
+    if name == "rheostat":
+        vllm = {
+            "batch_invariant": False,
+            "engine_args": {**ENGINE_ARGS, "enable_lora": False},
+            "environment": environment(bind),
+        }
+        policy = yaml.safe_load((PROJECT_ROOT / "configs/quality.yaml").read_text())
+        quality = {"quality": {**policy, "regenerations_per_answer": REGENERATIONS}}
+        return rheostat({"kind": "vllm", "vllm": vllm}, user_config={"Ingress": quality, "Validator": quality})
+    if name == "vllm":
+        return vllm_server(Path(model), ENGINE_ARGS, environment(bind))
+    return ray_llm(RAY_LLM[name], model, ENGINE_ARGS, environment(bind))

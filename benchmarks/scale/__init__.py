@@ -1,0 +1,1 @@
+"""Does throughput grow with the replicas: `python -m benchmarks.scale`."""
