@@ -16,7 +16,7 @@ from graph.errors import ConfigurationError
 
 GIB = 1 << 30
 THREADS = "VLLM_CPU_OMP_THREADS_BIND"
-"""vLLM takes core numbers, ``auto`` (keeps one core free) or ``nobind``; ``all`` is ours: every core found."""
+"""vLLM takes core numbers, ``auto`` (keeps one core free) or ``nobind``; ``all`` is ours: bound to every core found."""
 KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 IN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
 """``0`` lets vLLM's scheduler and its one worker share a process on CPUs."""
@@ -65,7 +65,9 @@ def fit_to_cpus(
 
     - Scheduler and worker in one process, where there is one worker: as two they wait for each other by polling, which
       takes a core from the model.
-    - Threads on every core found: vLLM's own choice keeps one free, which of two cores is half of them.
+    - As many threads as cores: vLLM's own choice keeps one free, which of two cores is half of them. They are bound to
+      no core, where scheduler and worker share a process: all wait for one that has to wait for another process. With
+      one request at a time on two cores 27 tokens/s in place of 19, with 16 252 in place of 228 (one run each).
     - ``max_num_seqs``: ``SEQUENCES_PER_CORE``, at most ``MOST_SEQUENCES``.
     - Memory for keys and values (whole GiB, at least one): so much that all of these answers fit at full length, and
       at most ``MEMORY_SHARE``. Left to vLLM where the size of a token or ``max_model_len`` is not known.
@@ -79,7 +81,8 @@ def fit_to_cpus(
         args["distributed_executor_backend"] = "uni"
         variables.setdefault(IN_PROCESS, "0")
     args.setdefault("max_num_seqs", min(SEQUENCES_PER_CORE * len(machine.cores), MOST_SEQUENCES))
-    if variables.get(THREADS, "all") == "all":
+    variables.setdefault(THREADS, "nobind" if args.get("distributed_executor_backend") == "uni" else "all")
+    if variables[THREADS] == "all":
         variables[THREADS] = ",".join(map(str, machine.cores))
     length = args.get("max_model_len")
     if KV_SPACE not in variables and token_bytes is not None and isinstance(length, int):
@@ -93,13 +96,14 @@ def openmp_environment(bind: str, machine: Machine) -> dict[str, str]:
     """What vLLM sets for a worker in a process of its own, for one that shares the scheduler's.
 
     Args:
-        bind: As in ``VLLM_CPU_OMP_THREADS_BIND``: core numbers such as ``0-2,5``; ``auto``: all but one; ``nobind``.
+        bind: As in ``VLLM_CPU_OMP_THREADS_BIND``: core numbers such as ``0-2,5``; ``auto``: all but one; ``nobind``: as
+            many threads as cores, anywhere.
 
     Raises:
         ConfigurationError: Not one of these, or a core that this process may not use.
     """
     if bind == "nobind":
-        return {}
+        return {"OMP_NUM_THREADS": str(len(machine.cores))}
     cores = list(machine.cores[: max(1, len(machine.cores) - 1)]) if bind == "auto" else _core_numbers(bind)
     if not cores or not set(cores) <= set(machine.cores):
         raise ConfigurationError(

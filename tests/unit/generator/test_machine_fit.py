@@ -27,7 +27,7 @@ SMALL = Machine((0, 1), 24 * GIB)
 def test_two_cores_answer_32_requests_with_room_for_all_of_them_at_full_length() -> None:
     args, environment = fit_to_cpus(SMALL, SMOLLM, {"max_model_len": 2048}, {})
     assert args == {"max_model_len": 2048, "max_num_seqs": 32, **ONE_PROCESS}
-    assert environment == {THREADS: "0,1", KV_SPACE: "2", IN_PROCESS: "0"}  # 32 x 2048 x 23 kB are 1.4 GiB
+    assert environment == {THREADS: "nobind", KV_SPACE: "2", IN_PROCESS: "0"}  # 32 x 2048 x 23 kB are 1.4 GiB
 
 
 @pytest.mark.parametrize(("cores", "sequences"), [(1, 16), (8, 128), (16, 256), (64, 256)])
@@ -54,6 +54,7 @@ def test_several_workers_have_processes_of_their_own(parallel: dict[str, int]) -
     args, environment = fit_to_cpus(SMALL, SMOLLM, parallel, {})
     assert "distributed_executor_backend" not in args
     assert IN_PROCESS not in environment
+    assert environment[THREADS] == "0,1"
 
 
 @pytest.mark.parametrize(
@@ -76,8 +77,8 @@ def test_an_engine_s_threads_are_bound_as_the_setting_says(
     }
 
 
-def test_nobind_leaves_the_threads_to_the_system() -> None:
-    assert openmp_environment("nobind", SMALL) == {}
+def test_nobind_has_a_thread_a_core_and_leaves_it_to_the_system_which() -> None:
+    assert openmp_environment("nobind", SMALL) == {"OMP_NUM_THREADS": "2"}
 
 
 @pytest.mark.parametrize("bind", ["", "0-", "one", "0,2", "1-0", "0;1", "-1"])
