@@ -7,8 +7,6 @@ import contextlib
 import copy
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
+from benchmarks.child_process import end, free_port
 from graph.settings import PROJECT_ROOT
 
 START_TIMEOUT_S = 180.0
@@ -80,11 +79,11 @@ def running(
         deployment["user_config"] = {**deployment.get("user_config", {}), **changes}
     if import_path is not None:
         application["import_path"] = import_path
-    port = _free_port()
+    port = free_port()
     config["http_options"] = {"host": "127.0.0.1", "port": port}
     path = temp / "serve.yaml"
     path.write_text(yaml.safe_dump(config))
-    options = ("--config", str(path), "--dashboard-port", str(_free_port()), "--proxy", proxy)
+    options = ("--config", str(path), "--dashboard-port", str(free_port()), "--proxy", proxy)
     launcher = subprocess.Popen(
         [sys.executable, "-m", launcher_module, *options],
         cwd=PROJECT_ROOT,
@@ -106,7 +105,9 @@ def running(
         family = psutil.Process(launcher.pid).children(recursive=True)
         yield Running(f"http://127.0.0.1:{port}", temp / "data", launcher.pid)
     finally:
-        _stop(launcher, family)
+        end(launcher, STOP_TIMEOUT_S, family)
+        assert launcher.stdout is not None
+        launcher.stdout.close()
         shutil.rmtree(temp, ignore_errors=True)
 
 
@@ -126,23 +127,6 @@ def _wait_until_ready(launcher: subprocess.Popen[str]) -> None:
     raise RuntimeError("the service did not start:\n" + "".join(said[-40:]))
 
 
-def _stop(launcher: subprocess.Popen[str], family: list[psutil.Process]) -> None:
-    """By pid, all that the launcher started: a forgotten process would ruin the next figure."""
-    with contextlib.suppress(psutil.Error):
-        family += psutil.Process(launcher.pid).children(recursive=True)
-    launcher.send_signal(signal.SIGINT)
-    try:
-        launcher.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        launcher.kill()
-        launcher.wait()
-    for process in family:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    assert launcher.stdout is not None
-    launcher.stdout.close()
-
-
 def _title(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
@@ -156,9 +140,3 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(merged.get(key), dict)
         merged[key] = _merged(merged[key], value) if both else value
     return merged
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

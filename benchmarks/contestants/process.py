@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from types import FrameType
 import httpx
 import psutil
 
+from benchmarks.child_process import end
 from graph.settings import PROJECT_ROOT
 
 START_TIMEOUT_S = 420.0
@@ -87,7 +87,7 @@ def started(
         _wait_until_ready(process, f"{url}/v1/models", log, ready)
         yield Server(url, model, process.pid)
     finally:
-        psutil.wait_procs(_end(process), timeout=10)
+        psutil.wait_procs(end(process, STOP_TIMEOUT_S), timeout=10)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path, ready: str) -> None:
@@ -100,29 +100,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path,
     code = process.poll()
     why = f"did not answer within {START_TIMEOUT_S:.0f} s" if code is None else f"ended with {code} before it answered"
     raise RuntimeError(f"{address} {why}:\n{log.read_text()[-4000:]}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """By pid, all that it started: a forgotten process would ruin the next figure."""
-    family: list[psutil.Process] = []
-    with contextlib.suppress(psutil.Error):
-        family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for member in family:
-        with contextlib.suppress(psutil.Error):
-            member.kill()
-    return family
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def end_on_signals() -> None:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from benchmarks.contestants.process import Server, free_port, started, temporary_folder
+from benchmarks.child_process import free_port
+from benchmarks.contestants.process import Server, started, temporary_folder
 from graph.serve_environment import find_haproxy, free_haproxy_ports, serve_environment
 
 MODEL = "smollm2-135m-instruct"

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants.process import Server, free_port, started, temporary_folder
+from benchmarks.child_process import free_port
+from benchmarks.contestants.process import Server, started, temporary_folder
 
 MODEL = "smollm2-135m-instruct"
 

@@ -1,4 +1,4 @@
-"""What the CPU engine is given where the configuration is silent, from the cores and the memory found. Pure.
+"""What the CPU engine is given where the configuration is silent, from the cores and the memory found. No vLLM.
 
 On GPUs nothing is filled in: vLLM measures the card's memory itself, and chooses its batch limits by it.
 """
@@ -76,9 +76,9 @@ def fit_to_cpus(
         token_bytes: Of one token's keys and values; None: not known.
     """
     args, variables = dict(engine_args), dict(environment)
-    workers = args.get("tensor_parallel_size", 1) * args.get("pipeline_parallel_size", 1)
-    if workers == 1 and "distributed_executor_backend" not in args:
-        args["distributed_executor_backend"] = "uni"
+    workers = math.prod(args.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline", "data"))
+    if workers == 1 and args.setdefault("distributed_executor_backend", "uni") == "uni":
+        # Without it vLLM makes two processes of them all the same.
         variables.setdefault(IN_PROCESS, "0")
     args.setdefault("max_num_seqs", min(SEQUENCES_PER_CORE * len(machine.cores), MOST_SEQUENCES))
     variables.setdefault(THREADS, "nobind" if args.get("distributed_executor_backend") == "uni" else "all")

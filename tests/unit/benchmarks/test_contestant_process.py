@@ -6,7 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.contestants.process import free_port, started
+from benchmarks.child_process import free_port
+from benchmarks.contestants.process import started
 
 SERVER = """
 import http.server, subprocess, sys

@@ -49,7 +49,14 @@ def test_what_the_configuration_says_stays() -> None:
     assert fit_to_cpus(SMALL, SMOLLM, args, environment) == (args, environment)
 
 
-@pytest.mark.parametrize("parallel", [{"tensor_parallel_size": 2}, {"pipeline_parallel_size": 2}])
+def test_one_process_that_was_asked_for_is_one_process() -> None:
+    _, environment = fit_to_cpus(SMALL, SMOLLM, ONE_PROCESS, {})
+    assert environment[IN_PROCESS] == "0"
+
+
+@pytest.mark.parametrize(
+    "parallel", [{"tensor_parallel_size": 2}, {"pipeline_parallel_size": 2}, {"data_parallel_size": 2}]
+)
 def test_several_workers_have_processes_of_their_own(parallel: dict[str, int]) -> None:
     args, environment = fit_to_cpus(SMALL, SMOLLM, parallel, {})
     assert "distributed_executor_backend" not in args
