@@ -1,20 +1,12 @@
-"""What every benchmark that starts a server needs: a port that nobody has, and an end that leaves no process behind."""
+"""What every benchmark that starts a server needs: an end that leaves no process behind."""
 
 import contextlib
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 import psutil
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def end(process: subprocess.Popen[Any], timeout_s: float, known: Sequence[psutil.Process] = ()) -> list[psutil.Process]:

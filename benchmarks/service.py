@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 import yaml
 
-from benchmarks.child_process import end, free_port
+from benchmarks.child_process import end
+from graph.free_ports import free_port
 from graph.settings import PROJECT_ROOT
 
 START_TIMEOUT_S = 180.0

@@ -10,13 +10,13 @@ every node and of ``serve deploy``:
 import platform
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
 
 from deployments.ingress.proxy_errors import CALLBACK
+from graph.free_ports import free_ports
 from graph.haproxy import write_wrapper
 
 Proxy = Literal["haproxy", "python"]
@@ -86,12 +86,8 @@ def serve_environment(folder: Path, haproxy: str | None) -> dict[str, str]:
 
 def free_haproxy_ports() -> dict[str, str]:
     """Ports of HAProxy's own pages that nobody has, for a machine with more than one service on it."""
-    ports = {}
-    for name in ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT"):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports[name] = str(probe.getsockname()[1])
-    return ports
+    names = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+    return {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
 
 
 def main(argv: list[str]) -> int:

@@ -4,7 +4,6 @@ import contextlib
 import copy
 import logging
 import os
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import httpx
 import yaml
 
 from deployments.ingress.proxy_errors import CALLBACK
+from graph.free_ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 _QUICK = {
@@ -27,12 +27,6 @@ _QUICK = {
     "HF_HUB_OFFLINE": "1",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": CALLBACK,
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from benchmarks.child_process import free_port
 from benchmarks.contestants.process import Server, started, temporary_folder
+from graph.free_ports import free_port
 from graph.serve_environment import find_haproxy, free_haproxy_ports, serve_environment
 
 MODEL = "smollm2-135m-instruct"

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.child_process import free_port
 from benchmarks.contestants.process import Server, started, temporary_folder
+from graph.free_ports import free_port
 
 MODEL = "smollm2-135m-instruct"
 

@@ -12,11 +12,14 @@ from benchmarks.contestants.process import Server
 from benchmarks.contestants.ray_llm import Mode, ray_llm
 from benchmarks.contestants.rheostat import rheostat
 from benchmarks.contestants.vllm_server import vllm_server
+from deployments.generator.machine_fit import IN_PROCESS, THREADS, openmp_environment, this_machine
 from deployments.generator.model_store import resolve_model
 from graph.settings import PROJECT_ROOT
 
 RAY_LLM: Mapping[str, Mode] = {"ray-default": "default", "ray-direct": "direct"}
-CONTESTANTS = ("rheostat", "vllm", *RAY_LLM)
+ONE_PROCESS = "vllm-one-process"
+"""vLLM's own server with its scheduler and its worker in one process, as Rheostat starts them; nobody's default."""
+CONTESTANTS = ("rheostat", "vllm", ONE_PROCESS, *RAY_LLM)
 BINDS = ("one", "both")
 AS_IT_COMES = "as it comes"
 ENGINE_ARGS: Mapping[str, Any] = {
@@ -67,4 +70,9 @@ def start(name: str, bind: str) -> AbstractContextManager[Server]:
         return rheostat({"kind": "vllm", "vllm": vllm}, user_config={"Ingress": quality, "Validator": quality})
     if name == "vllm":
         return vllm_server(Path(model), ENGINE_ARGS, environment(bind))
+    if name == ONE_PROCESS:
+        variables = environment(bind)
+        threads = openmp_environment(variables[THREADS], this_machine())
+        arguments = {**ENGINE_ARGS, "distributed_executor_backend": "uni"}
+        return vllm_server(Path(model), arguments, {**variables, **threads, IN_PROCESS: "0"})
     return ray_llm(RAY_LLM[name], model, ENGINE_ARGS, environment(bind))

@@ -51,7 +51,7 @@ def _measure(corpus: Corpus, half: Half, seed: int, streams: int) -> dict[str, A
     # First, for it stops at a fault in the labels.
     labelled = load_labelled()
     cases = make_cases(corpus, seed)
-    relevance = RelevanceModel().cosines
+    relevance = RelevanceModel().cosine
     real = evaluate_real(labelled, half, QualityPolicy(), relevance)
     return {
         "detection": evaluate(corpus, cases, QualityPolicy(), relevance),

@@ -22,8 +22,8 @@ __all__ = ["Job", "Relevance", "counts", "evaluate", "find_alarms", "is_found", 
 
 _ALSO: Mapping[str, Sequence[str]] = {"near_leak": ("prompt_leak",)}
 """Checks that may find what is another one's: an edited sentence may still have seven words in a row as they were."""
-Relevance = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
-"""The relevance of each answer to its question: (question, answer) pairs in, numbers in the same order out."""
+Relevance = Callable[[str, str], float]
+"""Of a question and an answer the cosine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def relate(jobs: Sequence[Job], relevance: Relevance | None) -> Sequence[Job]:
     if relevance is None or "relevance" not in {field.name for field in fields(CheckContext)}:
         return jobs
     chosen = [at for at, job in enumerate(jobs) if job.needs_relevance and can_measure(job.text, job.context)]
-    values = relevance([(jobs[at].context.prompt, jobs[at].text) for at in chosen])
+    values = [relevance(jobs[at].context.prompt, jobs[at].text) for at in chosen]
     related = list(jobs)
     for at, value in zip(chosen, values, strict=True):
         measured: dict[str, Any] = {"relevance": value}

@@ -52,7 +52,7 @@ def measure_latency(
         del chosen["all tiers"]
     else:
         # Its first pass takes longer than all others.
-        relevance([("What is rain?", "Rain is water.")])
+        relevance("What is rain?", "Rain is water.")
     return {
         "texts": len(jobs),
         "words": quantile([count_words(text) for text, _ in jobs], 0.5),
@@ -81,7 +81,7 @@ def _time(jobs: Sequence[_Job], policy: QualityPolicy, relevance: Relevance | No
     for text, context in jobs:
         began = time.thread_time()
         if relevance is not None and can_measure(text, context):
-            context = replace(context, relevance=relevance([(context.prompt, text)])[0])
+            context = replace(context, relevance=relevance(context.prompt, text))
         judge(text, context, policy)
         milliseconds.append((time.thread_time() - began) * 1e3)
     return {name: quantile(milliseconds, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}

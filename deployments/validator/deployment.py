@@ -19,12 +19,11 @@ from graph.errors import Unavailable
 from graph.settings import AppArgs, ValidatorTunables, project_path
 
 logger = logging.getLogger(__name__)
-MAX_BATCH = 16
-BATCH_WAIT_S = 0.002
-"""A fraction of the 40 ms that one answer takes; those that end together are embedded together."""
 MAX_SLOT_BATCH = 4
 """Texts that a slot's model reads together. A model of 100M parameters takes half a second for each on one core, and
 all of a batch have to be done in MODEL_TIMEOUT_S."""
+SLOT_WAIT_S = 0.002
+"""A fraction of that; answers that end together are read together."""
 MODEL_TIMEOUT_S = 5.0
 """Then the check of a model has failed: the other checks' verdict has to be there before the ingress gives up
 (``judge_timeout_s``, 10 s)."""
@@ -105,8 +104,8 @@ class Validator:
         """The context with what the models say of the text, or why they say nothing."""
         asked: dict[str, Awaitable[float]] = {}
         unmeasured: dict[str, str] = {}
-        if self._measures_relevance(in_force.policy) and can_measure(text, context):
-            asked[relevance.NAME] = self._relate((context.prompt, text))
+        if self._relevance is not None and in_force.policy.of(relevance.NAME).enabled and can_measure(text, context):
+            asked[relevance.NAME] = self._models.run(self._relevance.cosine, context.prompt, text)
         for name, (slot, model) in in_force.slots.items():
             if model is None:
                 unmeasured[name] = NOT_LOADED
@@ -119,18 +118,13 @@ class Validator:
         cosine = scores.pop(relevance.NAME, None)
         return replace(context, relevance=cosine, model_scores=scores, unmeasured=unmeasured)
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
-    async def _relate(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        assert self._relevance is not None
-        return await self._models.run(self._relevance.cosines, list(pairs))
-
     async def _ask(self, asked: Asked) -> float:
         score = await self._score(asked)
         if isinstance(score, Exception):
             raise score
         return score
 
-    @serve.batch(max_batch_size=MAX_SLOT_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
+    @serve.batch(max_batch_size=MAX_SLOT_BATCH, batch_wait_timeout_s=SLOT_WAIT_S)
     async def _score(self, asked: Sequence[Asked]) -> list[float | Exception]:
         return await self._models.run(score_all, list(asked), self._models.beat)
 

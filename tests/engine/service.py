@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tests.cluster import ROOT, free_port, shipped_config
+from graph.free_ports import free_port
+from tests.cluster import ROOT, shipped_config
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.child_process import free_port
 from benchmarks.contestants.process import started
+from graph.free_ports import free_port
 
 SERVER = """
 import http.server, subprocess, sys

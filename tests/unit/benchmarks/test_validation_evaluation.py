@@ -119,9 +119,9 @@ def test_a_finding_in_a_right_answer_is_a_false_alarm_of_its_check_and_group() -
 def test_relevance_is_measured_where_it_matters_and_goes_to_its_check() -> None:
     asked: list[tuple[str, str]] = []
 
-    def measure(pairs: list[tuple[str, str]]) -> list[float]:
-        asked.extend(pairs)
-        return [-1.0 if text.startswith("A bank") else 1.0 for _, text in pairs]
+    def measure(question: str, text: str) -> float:
+        asked.append((question, text))
+        return -1.0 if text.startswith("A bank") else 1.0
 
     bank = "A bank keeps the money of many people and lends a part of it to others, who pay it back with interest."
     figures = evaluate(corpus(), [case("relevance", bank, defect="off_topic_random"), pii_case()], POLICY, measure)
