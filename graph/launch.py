@@ -178,7 +178,7 @@ def _set_serve_environment(temp: Path, proxy: str) -> None:
     os.environ.update(serve_environment(temp, haproxy) | free_haproxy_ports())
     # How long a replica that goes away is still sent requests; here HAProxy learns of it within a second (default 30).
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "2")
-    # How often the controller looks at its deployments (default 0.1): 3.2% of a core, or 1.0%, which the engine has not.
+    # How often the controller looks at its deployments (default 0.1): 3.2% of a core or 1.0%.
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
 
 

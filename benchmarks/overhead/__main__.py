@@ -1,7 +1,7 @@
 """What does all of Rheostat cost over a bare vLLM? The packaged model, all stages on, one client for all.
 
     python -m benchmarks.overhead [--bind one both] [--rounds 3] [--contestants rheostat vllm] [--json OUT] [--plot DIR]
-    python -m benchmarks.overhead --as-it-comes          `make serve` against `vllm serve MODEL`, nobody set anything
+    python -m benchmarks.overhead --as-it-comes          `make serve` against `vllm serve MODEL`, nothing set
 
 Rheostat, vLLM's own OpenAI server, and ``ray.serve.llm`` with its default ingress and with direct streaming over
 HAProxy: the same engine arguments and environment, the same questions, 64 tokens each, greedy, written once. `--bind`

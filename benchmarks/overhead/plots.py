@@ -14,7 +14,7 @@ from benchmarks.overhead.cells import Cell
 from benchmarks.rounds import Row, figure
 
 NAME = "overhead"
-COLOURS = {"rheostat": BLUE, "vllm": GREEN, "ray-default": ORANGE, "ray-direct": GREY}
+COLOURS = {"rheostat": BLUE, "vllm": GREEN, "ray-default": ORANGE, "ray-direct": GREY, "vllm-one-process": "#9a6fb0"}
 
 
 def draw(rows: Sequence[Row], names: Sequence[str], binds: Sequence[str], cells: Sequence[Cell], folder: Path) -> str:

@@ -12,7 +12,7 @@ from benchmarks.contestants.process import Server
 from benchmarks.contestants.ray_llm import Mode, ray_llm
 from benchmarks.contestants.rheostat import rheostat
 from benchmarks.contestants.vllm_server import vllm_server
-from deployments.generator.machine_fit import IN_PROCESS, THREADS, openmp_environment, this_machine
+from deployments.generator.machine_fit import IN_PROCESS, KV_SPACE, THREADS, openmp_environment, this_machine
 from deployments.generator.model_store import resolve_model
 from graph.settings import PROJECT_ROOT
 
@@ -42,22 +42,24 @@ def environment(bind: str) -> dict[str, str]:
     core found."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     return {
-        "VLLM_CPU_KVCACHE_SPACE": KV_SPACE_GIB,
-        "VLLM_CPU_OMP_THREADS_BIND": {"one": "auto", "both": cores}[bind],
+        KV_SPACE: KV_SPACE_GIB,
+        THREADS: {"one": "auto", "both": cores}[bind],
     }
 
 
 def start(name: str, bind: str) -> AbstractContextManager[Server]:
     """The server that ``name`` of `CONTESTANTS` stands for, its engine bound as ``bind`` of `BINDS` says.
 
-    With ``bind`` `AS_IT_COMES`, Rheostat is what ``make serve`` deploys and vLLM is given a model and nothing else.
+    With ``bind`` `AS_IT_COMES`, Rheostat is what ``make serve`` deploys and vLLM is given a model, and how much memory
+    it may have.
     """
     model = resolve_model(None)
     if bind == AS_IT_COMES:
         if name == "rheostat":
             return rheostat({"kind": "vllm"})
         if name == "vllm":
-            return vllm_server(Path(model), {}, {})
+            # It wants 0.92 of the memory, and does not start where it finds less free.
+            return vllm_server(Path(model), {}, {KV_SPACE: KV_SPACE_GIB})
         raise ValueError(f"{name} is not measured as it comes: it does not start here without settings")
     if name == "rheostat":
         vllm = {
