@@ -6,12 +6,16 @@ in our error body with Retry-After. `write_wrapper` makes the executable for ``R
 at every change of the replicas, so it imports the standard library alone.
 """
 
+import ctypes
 import os
 import re
 import shlex
+import signal
 import sys
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
+"""prctl(2); survives ``exec``."""
 ERROR_FILE = "503.http"
 ERROR_BODY = (
     '{"error":{"message":"The service is not ready; try again in a few seconds.",'
@@ -54,6 +58,9 @@ def main(argv: list[str]) -> None:
         secured = config.with_name(f"{config.name}.secured")
         secured.write_text(secure(config.read_text(), error_file))
         secured.replace(config)
+    # Killed with the process of Serve that started it, which may have no time to end it, and would leave it listening.
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     os.execv(haproxy, [haproxy, *arguments])
 
 

@@ -2,8 +2,11 @@
 
 import json
 import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deployments.ingress.envelopes import error_body
@@ -78,3 +81,18 @@ def test_the_wrapper_secures_the_file_and_then_is_haproxy_with_its_arguments(tmp
     assert said.split() == [str(started.pid), "-db", "-f", str(config), "-sf", "12", "3"], "the same process"
     assert config.read_text() == secure(CONFIG, tmp_path / "503.http")
     assert (tmp_path / "503.http").read_bytes() == error_page().encode()
+
+
+def test_it_ends_with_the_process_that_started_it_even_if_that_is_killed(tmp_path: Path) -> None:
+    haproxy, pid_file = tmp_path / "real", tmp_path / "pid"
+    haproxy.write_text(f"#!/bin/sh\necho $$ > {pid_file}.new && mv {pid_file}.new {pid_file}\nexec sleep 600\n")
+    haproxy.chmod(0o700)
+    write_wrapper(tmp_path / "wrapper", str(haproxy))
+    starter = f"import subprocess; subprocess.Popen([{str(tmp_path / 'wrapper')!r}]).wait()"
+    with subprocess.Popen([sys.executable, "-c", starter]) as parent:
+        while not pid_file.exists():
+            time.sleep(0.02)
+        started = psutil.Process(int(pid_file.read_text()))
+        parent.kill()
+    _, alive = psutil.wait_procs([started], timeout=20)
+    assert alive == []
