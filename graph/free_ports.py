@@ -21,14 +21,14 @@ def free_ports(count: int) -> list[int]:
     ports: list[int] = []
     # Without a seed: two services that start at once must not try the same ones.
     for port in random.sample(_PORTS, len(_PORTS)):
-        if len(ports) == count:
-            return ports
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
         ports.append(port)
+        if len(ports) == count:
+            return ports
     raise OSError(f"no {count} ports are free from {_PORTS.start} to {_PORTS.stop - 1}; stop what listens there")
 
 

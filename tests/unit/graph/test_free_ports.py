@@ -28,3 +28,9 @@ def test_one_that_is_taken_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(free_ports, "_PORTS", range(port, port + 1))
         with pytest.raises(OSError, match="no 1 ports are free"):
             free_ports.free_port()
+
+
+def test_the_last_one_there_is_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_ports.free_port()
+    monkeypatch.setattr(free_ports, "_PORTS", range(port, port + 1))
+    assert free_ports.free_port() == port
