@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -313,9 +313,9 @@ def test_a_piece_of_a_split_character_comes_with_the_last_token_of_it() -> None:
 def test_every_tier_is_timed_with_those_below_it() -> None:
     asked: list[str] = []
 
-    def relate(pairs: Sequence[tuple[str, str]]) -> list[float]:
-        asked.extend(question for question, _ in pairs)
-        return [0.5] * len(pairs)
+    def relate(question: str, text: str) -> float:
+        asked.append(question)
+        return 0.5
 
     records = [record(f"nature-{number:02}", f"{TEXT} {TEXT}") for number in range(3)]
     figures = measure_latency(records, corpus().systems, random.Random(1), relate)

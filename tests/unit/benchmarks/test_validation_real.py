@@ -1,6 +1,5 @@
 """Labelled outputs of the model: what labels may say, and what the comparison counts."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -174,9 +173,9 @@ def test_relevance_is_measured_where_the_service_would_and_goes_to_its_check() -
     bank = "A bank keeps the money of many people and lends a part of it to others, who pay it back with interest."
     asked: list[tuple[str, str]] = []
 
-    def measure(pairs: Sequence[tuple[str, str]]) -> Sequence[float]:
-        asked.extend(pairs)
-        return [-1.0 for _ in pairs]
+    def measure(question: str, text: str) -> float:
+        asked.append((question, text))
+        return -1.0
 
     data = raw("raw-002", '{"a": 1}', TEST, answer_format="json", json_schema={"type": "object"})
     figures = evaluate_real(
