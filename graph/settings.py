@@ -49,6 +49,9 @@ class VllmSettings(Strict):
     batch_invariant: bool = False
     """Requests never change each other's answers: creativity 0 gives one text in any company. On CPUs it needs
     ``enforce_eager``; on GPUs it is vLLM's own mode, which not every model and attention backend has."""
+    traced: bool = True
+    """On CPUs with ``enforce_eager``, the layers run as one list of operators that is recorded at the start (2 s): the
+    same answers with less Python. A model that cannot be recorded runs as it is."""
 
 
 class EngineSettings(Strict):

@@ -21,6 +21,8 @@ class GroupedLoraWorker:
     """Methods that vLLM adds to its worker."""
 
     model_runner: Any
+    grouped_rows: "Sequence[GroupedRows]" = ()
+    """Whose adapters are in the batch."""
 
     def use_grouped_lora(self) -> int:
         """Puts `GroupedRows` in the place of vLLM's linear LoRA.
@@ -36,6 +38,7 @@ class GroupedLoraWorker:
                 of_wrapper[id(wrapper)] = GroupedRows()
                 of_wrapper[id(wrapper)].take_the_place_of(wrapper)
             of_wrapper[id(wrapper)].watch(layer)
+        self.grouped_rows = tuple(of_wrapper.values())
         return len(layers)
 
 
@@ -51,15 +54,26 @@ class GroupedRows:
         """Of each matrix and slot: the weights in float32, until they change; None: all are zero, and the adapter
         leaves that layer as it is. vLLM wraps every layer, and most adapters change two of seven."""
 
+    @property
+    def has_adapters(self) -> bool:
+        """Some row of the batch has one."""
+        return bool(self._groups)
+
     def take_the_place_of(self, wrapper: Any) -> None:
         """Makes a ``PunicaWrapperCPU`` compute by groups."""
         update: Callable[..., None] = wrapper.update_metadata
+        add_lora_embedding: Callable[..., Any] = wrapper.add_lora_embedding
 
         def update_metadata(*args: Any, **kwargs: Any) -> None:
             update(*args, **kwargs)
             self.group(wrapper.token_lora_indices, wrapper.sampler_indices)
 
         wrapper.update_metadata = update_metadata
+
+        def add_embedding(y: Any, *args: Any, **kwargs: Any) -> Any:
+            return add_lora_embedding(y, *args, **kwargs) if self.has_adapters else y
+
+        wrapper.add_lora_embedding = add_embedding
         wrapper.add_lora_linear = self.add_lora_linear
         wrapper.add_lora_logits = self.add_lora_logits
 

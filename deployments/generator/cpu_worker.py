@@ -2,9 +2,10 @@
 
 from deployments.generator.batch_invariance import BatchInvariantWorker
 from deployments.generator.cpu_lora import GroupedLoraWorker
+from deployments.generator.traced_layers import TracedLayersWorker
 
 WORKER_EXTENSION = f"{__name__}.CpuWorker"
 
 
-class CpuWorker(BatchInvariantWorker, GroupedLoraWorker):
+class CpuWorker(BatchInvariantWorker, GroupedLoraWorker, TracedLayersWorker):
     """Each of its methods is called once, if its feature is on."""

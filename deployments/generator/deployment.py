@@ -47,6 +47,7 @@ def make_engine(args: AppArgs) -> Engine:
         settings.engine_args,
         settings.environment,
         batch_invariant=settings.batch_invariant,
+        traced=settings.traced,
         casual_words=load_catalogue(project_path(args.controls_file)).casual_words,
         metrics=True,
     )

@@ -18,6 +18,7 @@ from deployments.generator import batch_invariance
 from deployments.generator.cpu_lora import USE_GROUPED_LORA
 from deployments.generator.cpu_worker import WORKER_EXTENSION
 from deployments.generator.machine_fit import THREADS, fit_to_cpus, kv_bytes_per_token, openmp_environment, this_machine
+from deployments.generator.traced_layers import TRACE_LAYERS
 from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, LogitsPlan, TokenDelta
 from graph.errors import ConfigurationError, InvalidRequest, Unavailable
 from graph.parent_death import children_die_with_this_process
@@ -61,6 +62,7 @@ class VllmEngine:
         engine_args: For ``AsyncEngineArgs``; wins over the defaults here.
         environment: ``VLLM_*`` variables, set before vllm is imported.
         batch_invariant: Requests never change each other's answers.
+        traced: On CPUs, without torch.compile, the layers run as a trace of them.
         casual_words: The catalogue's, for the lever on them.
         metrics: Export the engine's own metrics through Ray (needs a Ray worker).
     """
@@ -73,6 +75,7 @@ class VllmEngine:
         environment: Mapping[str, str],
         *,
         batch_invariant: bool = False,
+        traced: bool = True,
         casual_words: Sequence[str] = (),
         metrics: bool = False,
     ) -> None:
@@ -81,6 +84,9 @@ class VllmEngine:
         self._engine_args = dict(engine_args)
         self._environment = {**_ENVIRONMENT, **environment}
         self._batch_invariant = batch_invariant
+        self._traced = traced
+        self.traces = 0
+        """Of the model's layers, in use in each worker; 0: they run as modules."""
         self._casual_words = list(casual_words)
         self._metrics = metrics
         self._llm: AsyncLLM | None = None
@@ -122,6 +128,8 @@ class VllmEngine:
             self._check_eager("engine.vllm.engine_args.enable_lora")
         if is_cpu and (self._batch_invariant or self._engine_args.get("enable_lora")):
             self._extend_worker()
+        elif is_cpu and self._is_traced:
+            self._engine_args.setdefault("worker_extension_cls", WORKER_EXTENSION)
         stat_loggers: list[Any] = [lambda _config, index: _SchedulerStats(self._scheduled, index)]
         if self._metrics:
             from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
@@ -150,6 +158,9 @@ class VllmEngine:
             await self._pair_single_rows(self._llm)
         if is_cpu and config.lora_config is not None:
             await self._group_lora(self._llm)
+        if is_cpu and self._is_traced and self._engine_args["worker_extension_cls"] == WORKER_EXTENSION:
+            # Last: it records what the layers do by now.
+            self.traces = min(await self._llm.collective_rpc(TRACE_LAYERS))
         specials = sorted(map(re.escape, self._llm.get_tokenizer().all_special_tokens), key=len, reverse=True)
         self._special_tokens = re.compile("|".join(specials)) if specials else None
         tokenizer = self._llm.get_tokenizer()
@@ -268,6 +279,10 @@ class VllmEngine:
         if self._llm is not None:
             self._llm.shutdown()
             self._llm = None
+
+    @property
+    def _is_traced(self) -> bool:
+        return self._traced and bool(self._engine_args.get("enforce_eager"))
 
     def _prepare_invariance(self, is_cpu: bool) -> None:
         if is_cpu:

@@ -52,8 +52,8 @@ async def all_of(engine: VllmEngine, job: GenerationJob) -> list[TokenDelta]:
 
 
 async def test_deltas_add_up_and_only_the_last_has_a_finish_reason(engine: VllmEngine) -> None:
-    deltas = await all_of(engine, make_job("deltas"))
-    assert "sky" in "".join(d.text for d in deltas)
+    deltas = await all_of(engine, make_job("deltas", "What is the capital of France?", ignore_eos=True))
+    assert "Paris" in "".join(d.text for d in deltas)
     assert sum(d.token_count for d in deltas) == 24
     assert [d.finish_reason for d in deltas[:-1]] == [None] * (len(deltas) - 1)
     assert deltas[-1].finish_reason == "length"
@@ -193,6 +193,28 @@ async def test_an_adapters_answer_is_the_same_alone_and_in_the_company_of_others
     assert [text_of(deltas) for deltas in together] == alone
     assert [{delta.adapter for delta in deltas} for deltas in together] == [{adapter} for adapter, _ in pairs]
     assert len(set(alone)) == len(alone)
+
+
+async def test_the_base_models_traced_layers_say_what_its_layers_say_in_the_company_of_an_adapter(
+    full_engine: VllmEngine, adapters: dict[str, Path]
+) -> None:
+    assert full_engine.traces == 2, "the shipped model's layers are traced"
+
+    def asked(name: str, question: str) -> GenerationJob:
+        return make_job(f"{name} {question}", question, max_tokens=40, top_logprobs=2)
+
+    def tokens(deltas: list[TokenDelta]) -> list[dict[str, object]]:
+        return [entry for delta in deltas for entry in delta.logprobs]
+
+    alone = [tokens(await all_of(full_engine, asked("alone", question))) for question in QUESTIONS]
+    # A batch with an adapter goes through the layers, and this one's answer is the longest.
+    with_adapter = replace(asked("adapter", QUESTIONS[0]), adapter=next(iter(adapters)))
+    with_adapter = replace(with_adapter, sampling=replace(with_adapter.sampling, max_tokens=80, ignore_eos=True))
+    together, *_ = await asyncio.gather(
+        asyncio.gather(*(all_of(full_engine, asked("together", question)) for question in QUESTIONS)),
+        all_of(full_engine, with_adapter),
+    )
+    assert [tokens(deltas) for deltas in together] == alone
 
 
 async def test_where_every_place_is_taken_one_more_is_refused_and_changes_nothing(

@@ -157,6 +157,9 @@ class Wrapper:
     def update_metadata(self, mapping: list[int], *, sampled: list[int]) -> None:
         self.token_lora_indices, self.sampler_indices = torch.tensor(mapping), torch.tensor(sampled)
 
+    def add_lora_embedding(self, y: Any, x: Any, lora_b_stacked: Any, add_inputs: bool = True) -> None:
+        y += 1
+
     add_lora_linear: Any = None
     add_lora_logits: Any = None
 
@@ -196,6 +199,20 @@ def test_every_layer_of_the_model_computes_by_the_groups_of_the_batch() -> None:
     got_logit = logit.clone()
     wrapper.add_lora_logits(got_logit, x[:1], LOGITS_A, LOGITS_B, SCALE, buffer=None)
     assert torch.equal(got_logit, logits(sampled, x[:1], logit))
+
+
+def test_the_embedding_is_left_alone_by_a_batch_without_adapters() -> None:
+    wrapper = Wrapper()
+    worker = worker_of(Layer(wrapper))
+    worker.use_grouped_lora()
+    added = []
+    for slots in ([-1, -1], [-1, 2], [-1]):
+        wrapper.update_metadata(slots, sampled=slots)
+        y = torch.zeros(2, 3)
+        wrapper.add_lora_embedding(y, None, None, add_inputs=True)
+        added.append(bool(y.any()))
+        assert [rows.has_adapters for rows in worker.grouped_rows] == [added[-1]]
+    assert added == [False, True, False]
 
 
 def test_a_slots_weights_are_looked_at_again_once_they_are_set_or_reset() -> None:
