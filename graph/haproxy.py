@@ -2,8 +2,10 @@
 
 Serve 2.60 writes HAProxy's configuration by itself. Its metrics and statistics pages listen on all interfaces, and what
 HAProxy refuses is a plain-text 500 that no client retries. Here both pages go to loopback, and a refusal becomes a 503
-in our error body with Retry-After. `write_wrapper` makes the executable for ``RAY_SERVE_HAPROXY_BINARY_PATH``. It runs
-at every change of the replicas, so it imports the standard library alone.
+in our error body with Retry-After. Of the requests that may be sent to a second replica, since the first one closed the
+connection under them, those are taken out that must not be executed twice (``RETRY_ON``). `write_wrapper` makes the
+executable for ``RAY_SERVE_HAPROXY_BINARY_PATH``. It runs at every change of the replicas, so it imports the standard
+library alone.
 """
 
 import ctypes
@@ -21,13 +23,22 @@ ERROR_BODY = (
     '{"error":{"message":"The service is not ready; try again in a few seconds.",'
     '"type":"service_unavailable_error","param":null,"code":"not_ready"}}'
 )
+RETRY_ON = "conn-failure empty-response"
+"""A replica that goes may close a kept-alive connection in the moment in which HAProxy sends a request over it. Without
+``empty-response`` HAProxy closes the client's connection then without a word."""
+REPEATABLE = "METH_GET or { path /v1/chat/completions /v1/validate /v1/controls/preview }"
+"""What may be sent to a second replica, though the first one may have begun with it: HAProxy's condition."""
+_NO_RETRY = "http-request disable-l7-retry unless"
+_FRONTEND = re.compile(rf"^(frontend http_frontend\n(\s+)bind [^\n]*\n)(?!\s+{_NO_RETRY})", re.MULTILINE)
 _OPEN_BIND = re.compile(r"^(\s*bind\s+)\*?:(\d+)\b", re.MULTILINE)
 _ERROR_FILE = re.compile(r"^(\s*errorfile\s+50[234]\s+)\S+", re.MULTILINE)
 
 
 def secure(config: str, error_file: Path) -> str:
-    """HAProxy's configuration with what listens on all interfaces on loopback, and with our refusal."""
+    """HAProxy's configuration with what listens on all interfaces on loopback, with our refusal, and with only those
+    requests sent again that may be."""
     config = _OPEN_BIND.sub(r"\g<1>127.0.0.1:\2", config)
+    config = _FRONTEND.sub(rf"\g<1>\g<2>{_NO_RETRY} {REPEATABLE}\n", config)
     return _ERROR_FILE.sub(lambda found: f"{found[1]}{error_file}", config)
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from deployments.ingress.proxy_errors import CALLBACK
 from graph.free_ports import free_ports
-from graph.haproxy import write_wrapper
+from graph.haproxy import RETRY_ON, write_wrapper
 
 Proxy = Literal["haproxy", "python"]
 PROXIES: tuple[Proxy, ...] = ("haproxy", "python")
@@ -74,6 +74,7 @@ def serve_environment(folder: Path, haproxy: str | None) -> dict[str, str]:
         **callback,
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(HARD_STOP_S),
+        "RAY_SERVE_HAPROXY_RETRY_ON": RETRY_ON,
         # Our code and Serve's router on one event loop, gRPC between deployments, logs written in batches.
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper),

@@ -1,5 +1,7 @@
 """HAProxy as Serve configures it listens on more than it should: what stands in its place puts that right."""
 
+import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,7 +13,9 @@ import pytest
 
 from deployments.ingress.envelopes import error_body
 from deployments.ingress.proxy_errors import error_of
-from graph.haproxy import ERROR_BODY, error_page, secure, write_wrapper
+from graph.free_ports import free_ports
+from graph.haproxy import ERROR_BODY, RETRY_ON, error_page, secure, write_wrapper
+from graph.serve_environment import find_haproxy
 
 CONFIG = """global
     stats socket /tmp/x/admin.sock mode 666 level admin
@@ -36,13 +40,72 @@ def test_pages_that_listen_on_all_interfaces_listen_on_loopback_and_all_else_sta
     secured = secure(CONFIG, Path("/tmp/x/503.http"))
     assert "bind 127.0.0.1:9101" in secured
     assert "bind 127.0.0.1:8404" in secured
-    changed = [
-        (before, after)
-        for before, after in zip(CONFIG.splitlines(), secured.splitlines(), strict=True)
-        if before != after
-    ]
+    kept = [line for line in secured.splitlines() if "disable-l7-retry" not in line]
+    changed = [(before, after) for before, after in zip(CONFIG.splitlines(), kept, strict=True) if before != after]
     assert len(changed) == 5
     assert secure(secured, Path("/tmp/x/503.http")) == secured
+
+
+HOPS = """defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+    option redispatch 1
+    retry-on {retry_on}
+frontend http_frontend
+    bind 127.0.0.1:{port}
+    default_backend replicas
+backend replicas
+    server one 127.0.0.1:{replica}
+"""
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_sent_again"),
+    [("/v1/chat/completions", True), ("/v1/feedback", False), ("/v1/rollout/promote", False)],
+)
+async def test_a_connection_that_a_replica_closes_under_a_request_costs_no_answer_and_does_nothing_twice(
+    tmp_path: Path, path: str, is_sent_again: bool
+) -> None:
+    haproxy, why_not = find_haproxy()
+    assert haproxy is not None, why_not
+    received = []
+
+    async def replica(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Answers one request, and closes when the next one has come over the same connection.
+        for answer in (ANSWER, b""):
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                received.append(await reader.readuntil(b"\r\n\r\n{}"))
+                writer.write(answer)
+        writer.close()
+
+    port, replica_port = free_ports(2)
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(secure(HOPS.format(retry_on=RETRY_ON, port=port, replica=replica_port), tmp_path / "503.http"))
+    request = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    async with await asyncio.start_server(replica, "127.0.0.1", replica_port):
+        proxy = await asyncio.create_subprocess_exec(haproxy, "-db", "-f", str(config))
+        try:
+            while True:
+                with contextlib.suppress(ConnectionRefusedError):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    break
+                await asyncio.sleep(0.02)
+            answers = []
+            for _ in range(2):
+                writer.write(request)
+                head = await reader.read(len(b"HTTP/1.1 200"))
+                answers.append(head.decode())
+                if head:
+                    await reader.readuntil(b"ok")
+            writer.close()
+        finally:
+            proxy.terminate()
+            await proxy.wait()
+    assert answers == ["HTTP/1.1 200", "HTTP/1.1 200" if is_sent_again else ""]
+    assert len(received) == 2 + is_sent_again
 
 
 def test_the_templates_that_serve_ships_bind_nothing_in_a_form_that_is_not_known() -> None:
