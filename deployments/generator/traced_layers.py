@@ -37,10 +37,9 @@ class TracedLayersWorker:
         """Puts traces in the place of the layers' ``forward``, which stays for batches with adapters.
 
         Returns:
-            Traces in use; 0: this model cannot be traced, and its layers run as before.
+            Traces in use; 0: this model cannot be traced, and its layers run as modules.
         """
         model = self.model_runner.model
-        use_norm_kernels(model)
         # What vLLM itself would compile; an encoder beside a decoder is a second one.
         found = [each for each in model.modules() if hasattr(each, "do_not_compile")]
         if len(found) != 1:
@@ -48,6 +47,7 @@ class TracedLayersWorker:
             return 0
         layers: Layers = found[0].forward
         try:
+            use_norm_kernels(model)
             one, many = trace(layers, 1), trace(layers, _MANY)
         except Exception:
             # Whatever a model's code does that a trace cannot hold: it answers all the same.
@@ -86,13 +86,11 @@ class TracedLayers:
             or inputs_embeds is not None
             or more
             or positions.dim() != 1
+            or input_ids.shape[0] > self._many.most_rows
             or any(rows.has_adapters for rows in self._grouped_rows)
         ):
             return self._layers(input_ids, positions, intermediate_tensors, inputs_embeds, **more)
-        rows = input_ids.shape[0]
-        trace = self._one if rows == 1 else self._many
-        if rows > trace.most_rows:
-            return self._layers(input_ids, positions, intermediate_tensors, inputs_embeds)
+        trace = self._one if input_ids.shape[0] == 1 else self._many
         return trace.forward(input_ids, positions)
 
 
@@ -142,11 +140,9 @@ def _most_rows(guards: Iterable[Any]) -> float:
     """Up to which number of rows these conditions hold, such as that of a buffer for so many."""
     most = math.inf
     for guard in guards:
-        left, right = (*guard.args, None, None)[:2]
-        if guard.is_Relational and guard.rel_op == "<=" and left.is_Symbol and right.is_Integer:
-            most = min(most, int(right))
-        else:
+        if not (guard.is_Relational and guard.rel_op == "<=" and guard.lhs.is_Symbol and guard.rhs.is_Integer):
             raise ValueError(f"the layers ask for the number of rows: {guard}")
+        most = min(most, int(guard.rhs))
     return most
 
 
@@ -204,7 +200,8 @@ def norm_kernel(weight: Any, epsilon: float, otherwise: Layers) -> Layers:
     add_norm = torch.ops._C.fused_add_rms_norm.default
 
     def forward(x: Any, residual: Any = None) -> Any:
-        if x.dtype != weight.dtype or not x.is_contiguous():
+        strided = not x.is_contiguous() or (residual is not None and not residual.is_contiguous())
+        if strided or x.dtype != weight.dtype:
             return otherwise(x, residual)
         if residual is None:
             out = torch.empty_like(x)

@@ -40,7 +40,10 @@ def test_pages_that_listen_on_all_interfaces_listen_on_loopback_and_all_else_sta
     secured = secure(CONFIG, Path("/tmp/x/503.http"))
     assert "bind 127.0.0.1:9101" in secured
     assert "bind 127.0.0.1:8404" in secured
-    kept = [line for line in secured.splitlines() if "disable-l7-retry" not in line]
+    lines = secured.splitlines()
+    added = lines.index("    bind 127.0.0.1:8000") + 1
+    assert lines[added].startswith("    http-request disable-l7-retry unless METH_GET or ")
+    kept = lines[:added] + lines[added + 1 :]
     changed = [(before, after) for before, after in zip(CONFIG.splitlines(), kept, strict=True) if before != after]
     assert len(changed) == 5
     assert secure(secured, Path("/tmp/x/503.http")) == secured
@@ -113,6 +116,8 @@ def test_the_templates_that_serve_ships_bind_nothing_in_a_form_that_is_not_known
     binds = [
         line.strip() for line in templates.HAPROXY_CONFIG_TEMPLATE.splitlines() if line.strip().startswith("bind ")
     ]
+    frontend = "frontend http_frontend\n    bind {{ config.frontend_host }}:{{ config.frontend_port }}\n"
+    assert frontend in templates.HAPROXY_CONFIG_TEMPLATE
     assert sorted(binds) == [
         "bind *:{{ config.stats_port }}",
         "bind :{{ config.metrics_port }}",
