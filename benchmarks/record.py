@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import shutil
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +22,16 @@ def quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(int(share * len(values)), len(values) - 1)]
 
 
+def gpu_names() -> list[str]:
+    """What ``nvidia-smi`` calls this machine's GPUs; empty: there are none that it knows."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    query = [command, "--query-gpu=name", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
 def write_record(
     path: Path,
     benchmark: str,
@@ -29,11 +41,12 @@ def write_record(
     **more: Any,
 ) -> None:
     """Writes one benchmark's record: what ran, on how many cores, with which versions, and what came out."""
+    gpus = gpu_names()
     record = {
         "benchmark": benchmark,
         **more,
         "configuration": dict(configuration),
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version()} | ({"gpus": gpus} if gpus else {}),
         "versions": {name: version(name) for name in ("rheostat", *packages)},
         "figures": figures,
     }

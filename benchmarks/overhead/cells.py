@@ -34,9 +34,9 @@ class Cell:
         return max(LEAST_ANSWERS, ANSWERS_PER_USER * self.users)
 
 
-async def measure(server: Server, cell: Cell, seed: int) -> dict[str, Any]:
+async def measure(server: Server, cell: Cell, seed: int, tokens: int = TOKENS) -> dict[str, Any]:
     """Figures of one cell. No two seeds share a question, nor do two cells of one."""
-    asked = itertools.islice(bodies(server.model, seed, streamed=cell.streamed, tokens=TOKENS), cell.answers)
+    asked = itertools.islice(bodies(server.model, seed, streamed=cell.streamed, tokens=tokens), cell.answers)
     cpu_s = server.cpu_s()
     answers = await ask_all(server.url, list(asked), cell.users)
     return figures_of(answers, server.cpu_s() - cpu_s)

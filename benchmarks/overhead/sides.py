@@ -12,6 +12,7 @@ from benchmarks.contestants.process import Server
 from benchmarks.contestants.ray_llm import Mode, ray_llm
 from benchmarks.contestants.rheostat import rheostat
 from benchmarks.contestants.vllm_server import vllm_server
+from benchmarks.overhead import gpu
 from deployments.generator.machine_fit import IN_PROCESS, KV_SPACE, THREADS, openmp_environment, this_machine
 from deployments.generator.model_store import resolve_model
 from graph.settings import PROJECT_ROOT
@@ -21,6 +22,7 @@ ONE_PROCESS = "vllm-one-process"
 """vLLM's own server with its scheduler and its worker in one process, as Rheostat starts them; nobody's default."""
 CONTESTANTS = ("rheostat", "vllm", ONE_PROCESS, *RAY_LLM)
 BINDS = ("one", "both")
+GPU = "gpu"
 AS_IT_COMES = "as it comes"
 ENGINE_ARGS: Mapping[str, Any] = {
     "dtype": "bfloat16",
@@ -47,12 +49,24 @@ def environment(bind: str) -> dict[str, str]:
     }
 
 
-def start(name: str, bind: str) -> AbstractContextManager[Server]:
-    """The server that ``name`` of `CONTESTANTS` stands for, its engine bound as ``bind`` of `BINDS` says.
+def engine_args(bind: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    """What every contestant's engine is given; ``more`` is put over it."""
+    return {**(gpu.ENGINE_ARGS if bind == GPU else ENGINE_ARGS), **more}
+
+
+def start(name: str, bind: str, more: Mapping[str, Any]) -> AbstractContextManager[Server]:
+    """The server that ``name`` of `CONTESTANTS` stands for, its engine bound as ``bind`` of `BINDS` says, or on a GPU.
 
     With ``bind`` `AS_IT_COMES`, Rheostat is what ``make serve`` deploys and vLLM is given a model, and how much memory
     it may have.
+
+    Args:
+        more: Engine arguments over those of `engine_args`; not with `AS_IT_COMES`.
     """
+    policy = yaml.safe_load((PROJECT_ROOT / "configs/quality.yaml").read_text())
+    policy["regenerations_per_answer"] = REGENERATIONS
+    if bind == GPU:
+        return gpu.start(name, more, policy)
     model = resolve_model(None)
     if bind == AS_IT_COMES:
         if name == "rheostat":
@@ -61,20 +75,20 @@ def start(name: str, bind: str) -> AbstractContextManager[Server]:
             # It wants 0.92 of the memory, and does not start where it finds less free.
             return vllm_server(Path(model), {}, {KV_SPACE: KV_SPACE_GIB})
         raise ValueError(f"{name} is not measured as it comes: it does not start here without settings")
+    arguments = engine_args(bind, more)
     if name == "rheostat":
         vllm = {
             "batch_invariant": False,
-            "engine_args": {**ENGINE_ARGS, "enable_lora": False},
+            "engine_args": {**arguments, "enable_lora": False},
             "environment": environment(bind),
         }
-        policy = yaml.safe_load((PROJECT_ROOT / "configs/quality.yaml").read_text())
-        quality = {"quality": {**policy, "regenerations_per_answer": REGENERATIONS}}
+        quality = {"quality": policy}
         return rheostat({"kind": "vllm", "vllm": vllm}, user_config={"Ingress": quality, "Validator": quality})
     if name == "vllm":
-        return vllm_server(Path(model), ENGINE_ARGS, environment(bind))
+        return vllm_server(Path(model), arguments, environment(bind))
     if name == ONE_PROCESS:
         variables = environment(bind)
         threads = openmp_environment(variables[THREADS], this_machine())
-        arguments = {**ENGINE_ARGS, "distributed_executor_backend": "uni"}
-        return vllm_server(Path(model), arguments, {**variables, **threads, IN_PROCESS: "0"})
-    return ray_llm(RAY_LLM[name], model, ENGINE_ARGS, environment(bind))
+        together = {**arguments, "distributed_executor_backend": "uni"}
+        return vllm_server(Path(model), together, {**variables, **threads, IN_PROCESS: "0"})
+    return ray_llm(RAY_LLM[name], model, arguments, environment(bind))
