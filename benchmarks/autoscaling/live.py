@@ -1,8 +1,8 @@
 """The same question on a Ray cluster: Serve's controller, logical GPUs, simulated engines, clients over HTTP.
 
-Time is squeezed: replicas start in 6 s instead of 30, answers are as much shorter, and Serve's own delays are a fifth
-of what they are. The day itself passes in minutes, so that its ramps are far steeper than in the simulation. What our
-policy cannot be told, its windows of 10 and 30 s, stays as it is.
+All time is squeezed to a fifth: replicas start in 6 s instead of 30, the day passes five times as fast, answers are as
+much shorter, and Serve's own delays are a fifth of what they are. What our policy cannot be told, its windows of 10 and
+30 s, stays as it is. Of the day a stretch is played, from `BEGIN_H` on: the office fills up.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from statistics import mean
 from typing import Any
 
 import httpx
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -21,7 +22,7 @@ from benchmarks.autoscaling.candidates import ours, serves_default
 from benchmarks.autoscaling.day import DayFigures, Scenario, run_day
 from benchmarks.autoscaling.fleet import EngineModel
 from benchmarks.autoscaling.search import BestTarget, kept_on
-from benchmarks.autoscaling.traffic import DAY_S, DayShape, Request, day_of_requests
+from benchmarks.autoscaling.traffic import DayShape, Request, day_of_requests
 from benchmarks.record import quantile
 from benchmarks.service import Running, running
 from deployments.generator.simulated_capacity import SimulatedCapacity
@@ -41,15 +42,21 @@ TTFT_S = 1.0
 """The service level, at the client: the stream guard holds a word back, which is three tokens here."""
 ENGINE_TTFT_S = 0.5
 """The same at the engine."""
+BEGIN_H = 7.5
+BURSTS = 48
+"""Of a whole day: two an hour, or a stretch may have none."""
+RAMP_S = 90.0
+"""In which the first requests get more: one replica is there, and the day did not begin at that moment."""
 SHAPE = DayShape(
-    peak_per_s=6.0,
+    peak_per_s=4.5,
     unrest_s=240.0 * TIME_SCALE,
-    bursts=3,
+    bursts=BURSTS,
     burst_rise_s=(30.0 * TIME_SCALE, 180.0 * TIME_SCALE),
     burst_hold_s=(60.0 * TIME_SCALE, 300.0 * TIME_SCALE),
     prompt_tokens=(20.0, 0.5),
     output_tokens=(55.0, 0.7),
     max_output_tokens=300,
+    squeeze=1 / TIME_SCALE,
 )
 GENERATOR: Mapping[str, Any] = {
     "num_replicas": None,
@@ -75,7 +82,7 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """One policy, and what the simulation says of it on this day."""
+    """One policy, and what the simulation says of it on this stretch."""
 
     configuration: Mapping[str, Any]
     in_time: float
@@ -83,13 +90,16 @@ class Predicted:
 
 
 def requests_of(minutes: float, seed: int) -> list[Request]:
-    """A day that passes in so many minutes."""
-    return day_of_requests(seed, replace(SHAPE, squeeze=DAY_S / (60 * minutes)))
+    """The stretch of the day that passes in so many minutes; it begins at 0."""
+    begin_s = BEGIN_H * 3600 * TIME_SCALE
+    rng = np.random.default_rng(seed)
+    shifted = (replace(request, at_s=request.at_s - begin_s) for request in day_of_requests(seed, SHAPE))
+    return [each for each in shifted if 0 <= each.at_s < 60 * minutes and rng.random() * RAMP_S <= each.at_s]
 
 
-def predict(requests: Sequence[Request], minutes: float, target: float | None) -> dict[str, Predicted]:
-    """Both policies on the day in virtual time, with several routers' luck. ``target`` of Serve's policy: None is the
-    highest that keeps there as much as ours does, or as ``TARGETS`` allow."""
+def predict(requests: Sequence[Request], minutes: float) -> dict[str, Predicted]:
+    """Both policies on the stretch in virtual time, with several routers' luck. Serve's has the highest target that
+    keeps there as much as ours does, or as `TARGETS` allow."""
     scenario = Scenario(
         model=EngineModel(0.05, 0.05, SETUP_S, CAPACITY, GENERATOR["max_ongoing_requests"]),
         ttft_s=TTFT_S,
@@ -114,9 +124,8 @@ def predict(requests: Sequence[Request], minutes: float, target: float | None) -
     }
     mine = ours(TIME_SCALE, **settings)
     figures = run(mine)
-    if target is None:
-        best = BestTarget(TARGETS, lambda tried: run(serves_default(tried, TIME_SCALE)))
-        target, _ = best.highest(kept_on(figures))
+    best = BestTarget(TARGETS, lambda tried: run(serves_default(tried, TIME_SCALE)))
+    target, _ = best.highest(kept_on(figures))
     serves = serves_default(target, TIME_SCALE)
     return {SERVES: _predicted(serves, run(serves)), "ours": _predicted(mine, figures)}
 
@@ -135,13 +144,37 @@ def measure(requests: Sequence[Request], policies: Mapping[str, Predicted]) -> d
         gpus = {"RAY_OVERRIDE_RESOURCES": json.dumps({"GPU": MAX_REPLICAS + 2})}  # those that drain keep theirs
         wide = {"Ingress": {"max_inflight_choices": 4096}}
         with running(engine, wide, deployments=deployments, environment=gpus) as service:
-            measured = asyncio.run(_one_day(service, requests, name))
+            measured = asyncio.run(_one_stretch(service, requests, name))
         forecast = {"in_time_simulated": round(policy.in_time, 4), "gpu_s_simulated": round(policy.gpu_s, 1)}
         figures[name] = {**measured, **forecast}
     return figures
 
 
-async def _one_day(service: Running, requests: Sequence[Request], name: str) -> dict[str, Any]:
+def together(stretches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One policy's figures of all stretches: shares weighted by their requests, the rest added up or the worst."""
+    requests: int = sum(each["requests"] for each in stretches)
+
+    def share(key: str) -> float:
+        total: float = sum(each[key] * each["requests"] for each in stretches)
+        return round(total / requests, 4)
+
+    def added(key: str) -> float:
+        total: float = sum(each[key] for each in stretches)
+        return round(total, 1)
+
+    return {
+        "in_time": share("in_time"),
+        "in_time_simulated": share("in_time_simulated"),
+        "gpu_s": added("gpu_s"),
+        "gpu_s_simulated": added("gpu_s_simulated"),
+        "requests": requests,
+        **{key: added(key) for key in ("refused", "failed")},
+        **{f"worst_{key}": max(each[key] for each in stretches) for key in ("ttft_p99_s", "clients_late_s")},
+        "most_replicas": max(each["most_replicas"] for each in stretches),
+    }
+
+
+async def _one_stretch(service: Running, requests: Sequence[Request], name: str) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=None)
     replicas: list[int] = []
     async with httpx.AsyncClient(
@@ -149,7 +182,7 @@ async def _one_day(service: Running, requests: Sequence[Request], name: str) -> 
     ) as client:
         model = (await client.get("/v1/models")).json()["data"][0]["id"]
         with Progress(console=Console(stderr=True), transient=True) as progress:
-            bar = progress.add_task(f"a day under {name}", total=len(requests))
+            bar = progress.add_task(f"under {name}", total=len(requests))
             watching = asyncio.create_task(_watch(service, replicas))
             began = time.monotonic()
             tasks = []

@@ -76,10 +76,14 @@ def main(argv: list[str] | None = None) -> int:
     names = options.contestants or list(everybody)
     end_on_signals()
     cells = [Cell(users, streamed) for users, streamed in itertools.product(options.concurrency, (True, False))]
-    rows = list(measure_all(names, options, cells))
-    aims = [aim for bind in options.bind for aim in aims_of(rows, bind, cells)]
-    if options.json:
-        _write(options, rows, aims)
+    rows: list[dict[str, Any]] = []
+    try:
+        rows.extend(measure_all(names, options, cells))
+    finally:
+        # Also of a run that was cut short: what was measured is not lost.
+        aims = [aim for bind in options.bind for aim in aims_of(rows, bind, cells)]
+        if options.json and rows:
+            _write(options, rows, aims)
     if options.plot:
         from benchmarks.overhead.plots import draw
 

@@ -21,6 +21,7 @@ class BatchInvariantWorker:
     """Methods that vLLM adds to its worker."""
 
     model_runner: Any
+    pairs_single_rows = False
 
     def pair_single_rows(self) -> int:
         """Multiplies a single row as one of two equal ones, in every linear layer of the loaded model.
@@ -31,6 +32,7 @@ class BatchInvariantWorker:
         layers = [each for each in self.model_runner.model.modules() if callable(getattr(each, "cpu_linear", None))]
         for layer in layers:
             layer.cpu_linear = paired(layer.cpu_linear)
+        self.pairs_single_rows = True
         return len(layers)
 
 

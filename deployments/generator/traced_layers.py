@@ -9,11 +9,13 @@ in the same order as the layers do: bit for bit the same answers.
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+
+from deployments.generator.traced_attention import shorten_attention
 
 logger = logging.getLogger("rheostat")
 
@@ -30,6 +32,9 @@ class TracedLayersWorker:
     """Methods that vLLM adds to its worker."""
 
     model_runner: Any
+    vllm_config: Any
+    pairs_single_rows = False
+    """Of `BatchInvariantWorker`."""
     grouped_rows: Sequence[Any] = ()
     """Of `GroupedLoraWorker`."""
 
@@ -37,7 +42,8 @@ class TracedLayersWorker:
         """Puts traces in the place of the layers' ``forward``, which stays for batches with adapters.
 
         Returns:
-            Traces in use; 0: this model cannot be traced, and its layers run as modules.
+            Traces in use: two, or one that is good for a single row too. 0: this model cannot be traced, and its layers
+            run as modules.
         """
         model = self.model_runner.model
         # What vLLM itself would compile; an encoder beside a decoder is a second one.
@@ -48,13 +54,16 @@ class TracedLayersWorker:
         layers: Layers = found[0].forward
         try:
             use_norm_kernels(model)
-            one, many = trace(layers, 1), trace(layers, _MANY)
+            attention = self.vllm_config.compilation_config.static_forward_context
+            many = trace(layers, _MANY, attention)
+            is_doubled = self.pairs_single_rows and many.cuts_rows
+            one = doubled(many) if is_doubled else trace(layers, 1, attention)
         except Exception:
             # Whatever a model's code does that a trace cannot hold: it answers all the same.
             logger.info("the engine's layers cannot be traced", exc_info=True)
             return 0
         found[0].forward = TracedLayers(layers, one, many, self.grouped_rows)
-        return 2
+        return 1 if is_doubled else 2
 
 
 class TracedLayers:
@@ -102,10 +111,27 @@ class Trace:
     """(input_ids, positions) -> hidden states."""
     most_rows: float
     """As many at most; infinity: any number."""
+    cuts_rows: bool = False
+    """Takes more rows than the step has tokens, whose results mean nothing."""
 
 
-def trace(layers: Layers, rows: int) -> Trace:
+def doubled(several: Trace) -> Trace:
+    """The trace for one row by that for several: the row twice, once, in place of twice before each product.
+
+    Where single rows are paired (`batch_invariance`), the products are the same ones, so the result is, bit for bit.
+    """
+
+    def forward(input_ids: Any, positions: Any) -> Any:
+        return several.forward(input_ids.repeat(2), positions.repeat(2))[:1]
+
+    return Trace(forward, 1)
+
+
+def trace(layers: Layers, rows: int, attention: Mapping[str, Any]) -> Trace:
     """``layers`` as a list of operators, for one row, or where ``rows`` is not one for any number above one.
+
+    Args:
+        attention: vLLM's attention layers by name.
 
     Raises:
         ValueError: What was recorded holds for some numbers of rows only.
@@ -125,6 +151,7 @@ def trace(layers: Layers, rows: int) -> Trace:
     assert shapes is not None
     most_rows = _most_rows(guard.expr for guard in shapes.guards)
     _drop_idle(recorded.graph)
+    cuts_rows = bool(attention) and shorten_attention(recorded.graph, attention)
     code = recorded.graph.python_code("self")
     names: dict[str, Any] = dict(code.globals)
     exec(code.src, names)  # torch's own source text of the graph: GraphModule does the same
@@ -133,7 +160,7 @@ def trace(layers: Layers, rows: int) -> Trace:
     )
     forward: Layers = names["forward"]
     # A module would look each constant up by a method of Python.
-    return Trace(partial(forward, constants), most_rows)
+    return Trace(partial(forward, constants), most_rows, cuts_rows)
 
 
 def _most_rows(guards: Iterable[Any]) -> float:

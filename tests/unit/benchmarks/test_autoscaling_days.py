@@ -320,12 +320,20 @@ def test_a_day_ends_with_a_course_that_adds_up_to_its_figures() -> None:
 async def test_live_and_simulation_speak_of_the_same_engine_and_find_a_target_for_serves_policy() -> None:
     SimulatedSettings.model_validate(live.ENGINE)
     requests = live.requests_of(4, 1)
-    assert max(request.at_s for request in requests) < 240
-    predicted = live.predict(requests, 4, None)
+    assert 0 <= min(request.at_s for request in requests) < 30 < 200 < max(request.at_s for request in requests) < 240
+    assert sum(each.at_s < 45 for each in requests) < 0.7 * sum(45 <= each.at_s < 90 for each in requests)
+    predicted = live.predict(requests, 4)
     assert list(predicted) == [live.SERVES, "ours"]
     assert predicted[live.SERVES].in_time >= predicted["ours"].in_time
-    told = live.predict(requests, 4, 5.0)[live.SERVES]
-    assert told.configuration["target_ongoing_requests"] == 5.0
+
+
+def test_stretches_count_by_their_requests_and_cost_what_they_cost_together() -> None:
+    of_both = {"in_time_simulated": 1.0, "gpu_s_simulated": 1.0, "refused": 1, "failed": 0, "clients_late_s": 0.0}
+    short = {**of_both, "in_time": 1.0, "gpu_s": 10.0, "requests": 100, "ttft_p99_s": 0.5, "most_replicas": 2}
+    long = {**of_both, "in_time": 0.9, "gpu_s": 30.0, "requests": 300, "ttft_p99_s": 2.0, "most_replicas": 5}
+    found = live.together([short, long])
+    assert (found["in_time"], found["gpu_s"], found["requests"], found["refused"]) == (0.925, 40.0, 400, 2)
+    assert (found["worst_ttft_p99_s"], found["most_replicas"]) == (2.0, 5)
 
 
 def test_our_candidate_is_what_the_configuration_check_would_pass() -> None:

@@ -1,12 +1,13 @@
 """Layers as a list of operators: the same answers bit for bit, and the layers themselves for all that it cannot hold."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from deployments.generator import traced_layers
-from deployments.generator.traced_layers import Trace, TracedLayers, TracedLayersWorker, trace
+from deployments.generator.traced_layers import Trace, TracedLayers, TracedLayersWorker, doubled, trace
 
 torch = pytest.importorskip("torch")
 
@@ -33,17 +34,23 @@ def inputs(rows: int) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("rows", [2, 3, 5, 16, 257])
 def test_one_trace_holds_for_any_number_of_rows_bit_for_bit(rows: int) -> None:
-    traced = trace(layers, 5)
+    traced = trace(layers, 5, {})
     assert traced.most_rows == float("inf")
     assert torch.equal(traced.forward(*inputs(rows)), layers(*inputs(rows)))
 
 
 def test_a_single_row_has_a_trace_of_its_own() -> None:
     ids, positions = inputs(4)
-    one, many = trace(layers, 1), trace(layers, 5)
+    one, many = trace(layers, 1, {}), trace(layers, 5, {})
     assert torch.equal(one.forward(ids[2:3], positions[2:3]), layers(ids[2:3], positions[2:3]))
     sources = [each.forward.func.__code__.co_names for each in (one, many)]  # type: ignore[attr-defined]
     assert ["repeat" in names for names in sources] == [True, False]
+
+
+def test_the_trace_for_several_rows_is_good_for_one_that_is_there_twice() -> None:
+    ids, positions = inputs(4)
+    one = doubled(trace(layers, 5, {}))
+    assert torch.equal(one.forward(ids[2:3], positions[2:3]), layers(ids[2:3], positions[2:3]))
 
 
 def test_a_trace_ends_where_a_buffer_of_the_layers_does() -> None:
@@ -52,7 +59,7 @@ def test_a_trace_ends_where_a_buffer_of_the_layers_does() -> None:
     def with_buffer(input_ids: Any, positions: Any, *_: Any) -> Any:
         return layers(input_ids + offsets[: input_ids.shape[0]], positions)
 
-    traced = trace(with_buffer, 5)
+    traced = trace(with_buffer, 5, {})
     assert traced.most_rows == 40
     assert torch.equal(traced.forward(*inputs(40)), layers(*inputs(40)))
     offsets += 1
@@ -65,7 +72,7 @@ def test_layers_that_ask_for_the_number_of_rows_are_not_traced() -> None:
         return layers(input_ids, positions) * (2 if input_ids.shape[0] > 3 else 1)
 
     with pytest.raises(ValueError, match="ask for the number of rows"):
-        trace(choosy, 5)
+        trace(choosy, 5, {})
 
 
 class Rows:
@@ -127,6 +134,7 @@ class Part:
 
 def worker_of(*parts: Any) -> TracedLayersWorker:
     worker = TracedLayersWorker()
+    worker.vllm_config = SimpleNamespace(compilation_config=SimpleNamespace(static_forward_context={}))
     worker.model_runner = type("Runner", (), {"model": type("Model", (), {"modules": lambda self: parts})()})()
     return worker
 
