@@ -1,6 +1,9 @@
 """What the comparing benchmarks make of answers: windows, rounds, ratios and aims."""
 
 import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,7 @@ from benchmarks.graph.__main__ import aims_of as graph_aims
 from benchmarks.graph.loads import Window, figures_of_streams, figures_of_whole
 from benchmarks.graph.sides import without_checks
 from benchmarks.load_prompts import bodies, questions
+from benchmarks.overhead import __main__ as overhead
 from benchmarks.overhead.__main__ import aims_of as overhead_aims
 from benchmarks.overhead.cells import Cell, figures_of
 from benchmarks.rounds import Aim, Spread, difference, figure, ratio
@@ -125,6 +129,20 @@ def test_rheostat_takes_every_field_of_the_requests(is_streamed: bool) -> None:
 def test_engine_arguments_become_the_servers_options() -> None:
     asked = {"max_num_seqs": 32, "enforce_eager": True, "enable_chunked_prefill": False}
     assert options_of(asked) == ["--max-num-seqs", "32", "--enforce-eager", "--no-enable-chunked-prefill"]
+    assert options_of({"compilation_config": {"mode": 0}}) == ["--compilation-config", '{"mode": 0}']
+
+
+def test_a_comparison_that_is_cut_short_keeps_what_it_has_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> Iterator[dict[str, object]]:
+        yield {"round": 0, "cell": "one, 1 whole", "contestant": "rheostat", "tokens_per_s": 60.0, "failed": 0}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(overhead, "measure_all", cut)
+    with pytest.raises(KeyboardInterrupt):
+        overhead.main(["--bind", "one", "--json", str(tmp_path / "record.json")])
+    assert json.loads((tmp_path / "record.json").read_text())["figures"][0]["tokens_per_s"] == 60.0
 
 
 def test_without_checks_every_check_is_off_and_the_policy_is_still_one() -> None:
