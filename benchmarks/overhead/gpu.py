@@ -49,7 +49,6 @@ SHAPE: Mapping[str, Any] = {
 }
 """Llama 3.1 8B's, but for the vocabulary, which is the tokenizer's: 7.4 billion parameters."""
 OF_THE_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
-LOGICAL_CPUS_OF_THE_ENGINE = 1
 
 
 @contextlib.contextmanager
@@ -98,7 +97,8 @@ def _rheostat(
         for each in shipped
     }
     at_once = next(each["user_config"]["max_inflight_choices"] for each in shipped if each["name"] == "Ingress")
-    engine = {"batch_invariant": False, "engine_args": {**arguments, "enable_lora": False, "enforce_eager": False}}
+    # Over what configs/serve/cpu.yaml says for CPUs.
+    engine = {"batch_invariant": False, "engine_args": {"enforce_eager": False, **arguments, "enable_lora": False}}
     return rheostat(
         {"kind": "vllm", "vllm": engine},
         model=model,
@@ -107,7 +107,7 @@ def _rheostat(
             "Generator": {
                 **replicas["Generator"],
                 "max_ongoing_requests": 256,
-                "ray_actor_options": {"num_cpus": LOGICAL_CPUS_OF_THE_ENGINE, "num_gpus": 1},
+                "ray_actor_options": {"num_cpus": 1, "num_gpus": 1},
             },
         },
         user_config={
