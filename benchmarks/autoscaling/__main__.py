@@ -44,6 +44,7 @@ TARGETS = tuple(3 + 0.25 * step for step in range(41))
 """``target_ongoing_requests`` of a replica with 16 slots."""
 SHAPE = DayShape()
 FIRST_REPORTED_SEED = 101
+DAYS, MORNINGS = 3, 2
 OURS: Mapping[str, Any] = {
     "slots": FULL_DAY.model.capacity.max_running,
     "setup_s": FULL_DAY.model.start_s,
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=int, help="days that are reported; default: 3, with --live 2")
+    parser.add_argument("--seeds", type=int, help=f"days that are reported; default: {DAYS}, with --live {MORNINGS}")
     parser.add_argument("--more", action="store_true", help="also what parts of our policy are good for")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw the first day into this folder")
     parser.add_argument("--live", action="store_true", help="on a Ray cluster with logical GPUs")
@@ -93,7 +94,7 @@ def is_met(kept: float, cost: float, yardstick: float) -> bool:
 def _simulate(options: argparse.Namespace) -> int:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("making days", total=None)
-        seeds = range(FIRST_REPORTED_SEED, FIRST_REPORTED_SEED + (options.seeds or 3))
+        seeds = range(FIRST_REPORTED_SEED, FIRST_REPORTED_SEED + (options.seeds or DAYS))
         days: Days = {seed: day_of_requests(seed, SHAPE) for seed in seeds}
 
         def run(name: str, configuration: Mapping[str, Any]) -> list[DayFigures]:
@@ -170,14 +171,15 @@ def _live(options: argparse.Namespace) -> int:
 
     stretches: dict[int, dict[str, dict[str, Any]]] = {}
     policies: dict[int, dict[str, Mapping[str, Any]]] = {}
-    for turn in range(options.seeds or 2):
+    for turn in range(options.seeds or MORNINGS):
         seed = FIRST_REPORTED_SEED + turn
         requests = live.requests_of(options.minutes, seed)
         predicted = live.predict(requests, options.minutes)
         names = list(predicted) if turn % 2 == 0 else list(reversed(predicted))
         policies[seed] = {name: one.configuration for name, one in predicted.items()}
         stretches[seed] = live.measure(requests, {name: predicted[name] for name in names})
-        print(f"seed {seed}: {_without_replicas(stretches[seed])}", file=sys.stderr, flush=True)
+        told = {name: live.together([of]) for name, of in stretches[seed].items()}
+        print(f"seed {seed}: {told}", file=sys.stderr, flush=True)
     figures = {name: live.together([of[name] for of in stretches.values()]) for name in (live.SERVES, OURS_NAME)}
     mine, serves = figures[OURS_NAME], figures[live.SERVES]
     met = is_met(mine["in_time"], mine["gpu_s"], serves["gpu_s"])
@@ -208,10 +210,6 @@ def _live(options: argparse.Namespace) -> int:
     table.add_row("ours cost of it", *(f"{mine['gpu_s'] / row['gpu_s']:.3f}" for row in figures.values()))
     Console(width=140).print(table)
     return _tell(met)
-
-
-def _without_replicas(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {name: {key: one for key, one in row.items() if key != "replicas"} for name, row in figures.items()}
 
 
 def _tell(met: bool) -> int:

@@ -18,7 +18,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ from benchmarks.streams import run
 LEAST_OF_VLLM = 0.97
 LEAST_OF_RAY_DEFAULT = 1.25
 MOST_MORE_TTFT_MS = 10.0
+ALONE: Mapping[str, tuple[str, Sequence[str]]] = {
+    AS_IT_COMES: ("--as-it-comes", ("rheostat", "vllm")),
+    GPU: ("--bind gpu", gpu.CONTESTANTS),
+}
+"""Bindings that not all contestants have: their option, and who is compared."""
 LEAST_AS_IT_COMES = {1: 1.0, 16: 1.15, 32: 1.35}
 
 
@@ -62,18 +67,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, help="draw the figures into this folder")
     options = parser.parse_args(argv)
     if options.as_it_comes:
+        if options.engine_args:
+            parser.error("--as-it-comes gives no engine arguments; leave out --engine-args")
         options.bind = [AS_IT_COMES]
-        if not set(options.contestants or ()) <= {"rheostat", "vllm"}:
-            parser.error("--as-it-comes compares rheostat and vllm; leave the others out of --contestants")
-    if options.bind == [GPU]:
-        everybody: Sequence[str] = gpu.CONTESTANTS
-        if not set(options.contestants or ()) <= set(everybody):
-            parser.error(f"--bind gpu compares {', '.join(everybody)}; leave the others out of --contestants")
-    elif GPU in options.bind:
+    if GPU in options.bind and len(options.bind) > 1:
         parser.error("--bind gpu goes alone: its contestants serve another model")
-    else:
-        everybody = ("rheostat", "vllm") if options.as_it_comes else CONTESTANTS
+    option, everybody = ALONE.get(options.bind[0], ("--bind one both", CONTESTANTS))
     names = options.contestants or list(everybody)
+    if not set(names) <= set(everybody):
+        parser.error(f"{option} compares {', '.join(everybody)}; leave the others out of --contestants")
     end_on_signals()
     cells = [Cell(users, streamed) for users, streamed in itertools.product(options.concurrency, (True, False))]
     rows: list[dict[str, Any]] = []

@@ -52,14 +52,13 @@ OF_THE_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"
 
 
 @contextlib.contextmanager
-def start(name: str, more: Mapping[str, Any], quality: Mapping[str, Any]) -> Iterator[Server]:
+def start(name: str, arguments: Mapping[str, Any], quality: Mapping[str, Any]) -> Iterator[Server]:
     """The server that ``name`` of `CONTESTANTS` stands for.
 
     Args:
-        more: Over `ENGINE_ARGS`, for all of them.
+        arguments: Of everybody's engine.
         quality: Rheostat's quality policy.
     """
-    arguments = {**ENGINE_ARGS, **more}
     with temporary_folder() as folder:
         model = random_model(folder / "model")
         if name == "rheostat":
@@ -91,25 +90,23 @@ def random_model(folder: Path) -> Path:
 def _rheostat(
     model: Path, arguments: Mapping[str, Any], quality: Mapping[str, Any]
 ) -> contextlib.AbstractContextManager[Server]:
-    shipped = yaml.safe_load((PROJECT_ROOT / "serve_config.yaml").read_text())["applications"][0]["deployments"]
-    replicas = {
-        each["name"]: {"num_replicas": each.get("num_replicas") or each["autoscaling_config"]["min_replicas"]}
-        for each in shipped
+    application = yaml.safe_load((PROJECT_ROOT / "serve_config.yaml").read_text())["applications"][0]
+    shipped = {each["name"]: each for each in application["deployments"]}
+    deployments: dict[str, dict[str, Any]] = {
+        name: {"num_replicas": each.get("num_replicas") or each["autoscaling_config"]["min_replicas"]}
+        for name, each in shipped.items()
     }
-    at_once = next(each["user_config"]["max_inflight_choices"] for each in shipped if each["name"] == "Ingress")
+    deployments["Generator"] |= {
+        "max_ongoing_requests": shipped["Generator"]["max_ongoing_requests"],
+        "ray_actor_options": {"num_cpus": 1, "num_gpus": 1},
+    }
+    at_once = shipped["Ingress"]["user_config"]["max_inflight_choices"]
     # Over what configs/serve/cpu.yaml says for CPUs.
     engine = {"batch_invariant": False, "engine_args": {"enforce_eager": False, **arguments, "enable_lora": False}}
     return rheostat(
         {"kind": "vllm", "vllm": engine},
         model=model,
-        deployments={
-            **replicas,
-            "Generator": {
-                **replicas["Generator"],
-                "max_ongoing_requests": 256,
-                "ray_actor_options": {"num_cpus": 1, "num_gpus": 1},
-            },
-        },
+        deployments=deployments,
         user_config={
             "Ingress": {"quality": quality, "max_inflight_choices": at_once},
             "Validator": {"quality": quality},

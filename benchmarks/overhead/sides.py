@@ -63,10 +63,11 @@ def start(name: str, bind: str, more: Mapping[str, Any]) -> AbstractContextManag
     Args:
         more: Engine arguments over those of `engine_args`; not with `AS_IT_COMES`.
     """
+    arguments = engine_args(bind, more)
     policy = yaml.safe_load((PROJECT_ROOT / "configs/quality.yaml").read_text())
     policy["regenerations_per_answer"] = REGENERATIONS
     if bind == GPU:
-        return gpu.start(name, more, policy)
+        return gpu.start(name, arguments, policy)
     model = resolve_model(None)
     if bind == AS_IT_COMES:
         if name == "rheostat":
@@ -75,7 +76,6 @@ def start(name: str, bind: str, more: Mapping[str, Any]) -> AbstractContextManag
             # It wants 0.92 of the memory, and does not start where it finds less free.
             return vllm_server(Path(model), {}, {KV_SPACE: KV_SPACE_GIB})
         raise ValueError(f"{name} is not measured as it comes: it does not start here without settings")
-    arguments = engine_args(bind, more)
     if name == "rheostat":
         vllm = {
             "batch_invariant": False,

@@ -45,8 +45,13 @@ def test_what_is_asked_for_stands_over_what_all_engines_are_given() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [["--bind", "gpu", "one"], ["--bind", "gpu", "--contestants", "rheostat", "ray-direct"]],
-    ids=["two models", "who has no way onto a GPU"],
+    [
+        ["--bind", "gpu", "one"],
+        ["--bind", "gpu", "--contestants", "rheostat", "ray-direct"],
+        ["--as-it-comes", "--contestants", "rheostat", "ray-default"],
+        ["--as-it-comes", "--engine-args", '{"max_num_seqs": 8}'],
+    ],
+    ids=["two models", "who has no way onto a GPU", "who needs settings", "settings for what comes without"],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_starts(
     options: list[str], capsys: pytest.CaptureFixture[str]
@@ -54,7 +59,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_starts(
     with pytest.raises(SystemExit) as ended:
         main(options)
     assert ended.value.code == 2
-    assert "--bind gpu" in capsys.readouterr().err
+    assert f"error: {' '.join(options[: 1 + (options[1] == 'gpu')])} " in capsys.readouterr().err
 
 
 def test_the_same_is_asked_of_a_gpu_as_of_cores() -> None:
