@@ -18,6 +18,7 @@ from deployments.generator import batch_invariance
 from deployments.generator.cpu_lora import USE_GROUPED_LORA
 from deployments.generator.cpu_worker import WORKER_EXTENSION
 from deployments.generator.machine_fit import THREADS, fit_to_cpus, kv_bytes_per_token, openmp_environment, this_machine
+from deployments.generator.shared_process_groups import SHARE_PROCESS_GROUPS
 from deployments.generator.traced_layers import TRACE_LAYERS
 from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, LogitsPlan, TokenDelta
 from graph.errors import ConfigurationError, InvalidRequest, Unavailable
@@ -158,7 +159,10 @@ class VllmEngine:
             await self._pair_single_rows(self._llm)
         if is_cpu and config.lora_config is not None:
             await self._group_lora(self._llm)
-        if is_cpu and self._is_traced and self._engine_args["worker_extension_cls"] == WORKER_EXTENSION:
+        is_extended = self._engine_args.get("worker_extension_cls") == WORKER_EXTENSION
+        if is_extended:
+            await self._llm.collective_rpc(SHARE_PROCESS_GROUPS)
+        if is_extended and self._is_traced:
             # Last: it records what the layers do by now.
             self.traces = min(await self._llm.collective_rpc(TRACE_LAYERS))
         specials = sorted(map(re.escape, self._llm.get_tokenizer().all_special_tokens), key=len, reverse=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -43,12 +44,21 @@ def make_job(
     return GenerationJob(name, 0, (Message("user", content),), Sampling(**values), grammar)  # type: ignore[arg-type]
 
 
+def thread_names(pid: int) -> list[str]:
+    return [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/comm")]
+
+
 def text_of(deltas: list[TokenDelta]) -> str:
     return "".join(delta.text for delta in deltas)
 
 
 async def all_of(engine: VllmEngine, job: GenerationJob) -> list[TokenDelta]:
     return [delta async for delta in engine.generate(job)]
+
+
+async def test_the_engines_one_process_keeps_one_process_group(engine: VllmEngine) -> None:
+    (core,) = (each for each in psutil.Process().children(recursive=True) if "EngineCore" in each.name())
+    assert sum(name.startswith("gloo_tcp_loop") for name in thread_names(core.pid)) == 1
 
 
 async def test_deltas_add_up_and_only_the_last_has_a_finish_reason(engine: VllmEngine) -> None:
