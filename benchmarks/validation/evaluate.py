@@ -15,7 +15,7 @@ from benchmarks.validation.corpus import Corpus, Record
 from benchmarks.validation.shares import counted
 from deployments.validator.checks import CHECKS
 from deployments.validator.policy import QualityPolicy, judge
-from deployments.validator.relevance_model import can_measure
+from deployments.validator.relevance_model import should_measure
 from graph.contracts import CHECK_FAILED, CheckContext, Finding
 
 __all__ = ["Job", "Relevance", "counts", "evaluate", "find_alarms", "is_found", "is_found_anywhere", "relate"]
@@ -137,7 +137,7 @@ def relate(jobs: Sequence[Job], relevance: Relevance | None) -> Sequence[Job]:
     """The jobs with their relevance in the context, where the service would have measured it."""
     if relevance is None or "relevance" not in {field.name for field in fields(CheckContext)}:
         return jobs
-    chosen = [at for at, job in enumerate(jobs) if job.needs_relevance and can_measure(job.text, job.context)]
+    chosen = [at for at, job in enumerate(jobs) if job.needs_relevance and should_measure(job.text, job.context)]
     values = [relevance(jobs[at].context.prompt, jobs[at].text) for at in chosen]
     related = list(jobs)
     for at, value in zip(chosen, values, strict=True):

@@ -16,7 +16,7 @@ from benchmarks.validation.evaluate import Relevance
 from benchmarks.validation.texts import count_words, find_sentences
 from deployments.validator.checks import CHECKS, load_models
 from deployments.validator.policy import QualityPolicy, judge, parse_policy
-from deployments.validator.relevance_model import can_measure
+from deployments.validator.relevance_model import should_measure
 from graph.contracts import CheckContext
 
 __all__ = ["TEXTS", "WORDS", "measure_latency"]
@@ -80,7 +80,7 @@ def _time(jobs: Sequence[_Job], policy: QualityPolicy, relevance: Relevance | No
     milliseconds = []
     for text, context in jobs:
         began = time.thread_time()
-        if relevance is not None and can_measure(text, context):
+        if relevance is not None and should_measure(text, context, policy.thresholds):
             context = replace(context, relevance=relevance(context.prompt, text))
         judge(text, context, policy)
         milliseconds.append((time.thread_time() - began) * 1e3)

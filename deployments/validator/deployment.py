@@ -12,7 +12,7 @@ from deployments.validator.checks import load_models, relevance
 from deployments.validator.checks.model_score import is_measurable, premise_of
 from deployments.validator.model_slots import NOT_LOADED, Asked, SlotModel, load_slots, score_all
 from deployments.validator.policy import ModelSlot, QualityPolicy, judge, load_policy, parse_policy
-from deployments.validator.relevance_model import RelevanceModel, can_measure
+from deployments.validator.relevance_model import RelevanceModel, should_measure
 from deployments.validator.worker import Worker
 from graph.contracts import CheckContext, ValidationJob, Verdict
 from graph.errors import Unavailable
@@ -104,7 +104,9 @@ class Validator:
         """The context with what the models say of the text, or why they say nothing."""
         asked: dict[str, Awaitable[float]] = {}
         unmeasured: dict[str, str] = {}
-        if self._relevance is not None and in_force.policy.of(relevance.NAME).enabled and can_measure(text, context):
+        policy = in_force.policy
+        is_asked = self._relevance is not None and policy.of(relevance.NAME).enabled
+        if is_asked and should_measure(text, context, policy.thresholds):
             asked[relevance.NAME] = self._models.run(self._relevance.cosine, context.prompt, text)
         for name, (slot, model) in in_force.slots.items():
             if model is None:

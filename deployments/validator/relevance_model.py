@@ -13,10 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from deployments.validator.checks.relevance import needs_cosine
 from deployments.validator.languages.detector import detect, is_plain_english
+from deployments.validator.thresholds import DEFAULTS, Thresholds
 from graph.contracts import CheckContext
 
-__all__ = ["MAX_TOKENS", "RelevanceModel", "can_measure"]
+__all__ = ["MAX_TOKENS", "RelevanceModel", "should_measure"]
 
 MAX_TOKENS = 256
 """``max_seq_length`` of the model's own configuration."""
@@ -27,9 +29,9 @@ LANGUAGE = "en"
 one's were alike (0.3 to 0.7 both)."""
 
 
-def can_measure(text: str, context: CheckContext) -> bool:
-    """Whether the model can tell if an answer is about its question: both in English, and both there."""
-    if not context.prompt.strip() or not text.strip() or context.answer_format == "json" or context.json_schema:
+def should_measure(text: str, context: CheckContext, thresholds: Thresholds = DEFAULTS) -> bool:
+    """Whether the model has to tell if an answer is about its question, and can: both in English, and both there."""
+    if not context.prompt.strip() or not needs_cosine(text, context, thresholds):
         return False
     # The detector takes one short English question in a hundred for another language ("How do I read my payslip?").
     is_english = is_plain_english(context.prompt) or detect(context.prompt)[0] == LANGUAGE

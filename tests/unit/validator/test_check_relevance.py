@@ -8,7 +8,7 @@ import pytest
 
 from deployments.validator.checks import relevance
 from deployments.validator.grades import SOFT
-from deployments.validator.relevance_model import can_measure
+from deployments.validator.relevance_model import should_measure
 from deployments.validator.thresholds import Thresholds
 from graph.contracts import CheckContext
 
@@ -149,13 +149,32 @@ def test_a_grade_never_rises_when_the_cosine_falls_and_tells_a_finding_from_none
 
 @pytest.mark.parametrize("prompt", ["How do I read my payslip?", "How do I repot a bonsai?", "Who won the match?"])
 def test_a_short_english_question_is_measured_though_the_detector_guesses(prompt: str) -> None:
-    assert can_measure(TEXT, CheckContext(prompt=prompt))
+    assert should_measure(TEXT, CheckContext(prompt=prompt))
 
 
 def test_a_question_or_an_answer_in_another_language_is_not_measured() -> None:
     german = "Das Spiel endete zwei zu eins, und die Mannschaft bleibt auf ihrem Platz in der Liga."
-    assert not can_measure(TEXT, CheckContext(prompt="Wie ist das Spiel gestern ausgegangen?"))
-    assert not can_measure(german, CheckContext(prompt="Who won the match?"))
+    assert not should_measure(TEXT, CheckContext(prompt="Wie ist das Spiel gestern ausgegangen?"))
+    assert not should_measure(german, CheckContext(prompt="Who won the match?"))
+
+
+UNMEASURED = {
+    "names two of the question's words": ("When is the cherry harvest?", ORCHARD),
+    "is short": ("How do I repot a cactus?", "On Tuesday, at nine in the morning."),
+}
+"""By why the model is not asked: the question and the answer."""
+
+
+@pytest.mark.parametrize(("question", "answer"), UNMEASURED.values(), ids=UNMEASURED)
+def test_an_answer_that_needs_no_cosine_is_not_measured(question: str, answer: str) -> None:
+    assert not relevance.needs_cosine(answer, CheckContext(prompt=question))
+    assert not should_measure(answer, CheckContext(prompt=question))
+
+
+def test_two_words_of_a_question_with_many_do_not_say_that_an_answer_is_about_it() -> None:
+    about = "glaciers, volcanoes, lighthouses, violins, sourdough, chess, falconry"
+    context = CheckContext(prompt=f"When is the cherry harvest, and what else is in your books on {about}?")
+    assert should_measure(ORCHARD, context)
 
 
 @pytest.mark.parametrize("unit", ["word ", "x", "\u200b\u202e", "\ud83d", "poem\n", "漢"])
