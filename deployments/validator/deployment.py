@@ -105,8 +105,8 @@ class Validator:
         asked: dict[str, Awaitable[float]] = {}
         unmeasured: dict[str, str] = {}
         policy = in_force.policy
-        is_asked = self._relevance is not None and policy.of(relevance.NAME).enabled
-        if is_asked and should_measure(text, context, policy.thresholds):
+        is_asked = policy.of(relevance.NAME).enabled and should_measure(text, context, policy.thresholds)
+        if self._relevance is not None and is_asked:
             asked[relevance.NAME] = self._models.run(self._relevance.cosine, context.prompt, text)
         for name, (slot, model) in in_force.slots.items():
             if model is None:
