@@ -105,9 +105,9 @@ class Validator:
         asked: dict[str, Awaitable[float]] = {}
         unmeasured: dict[str, str] = {}
         policy = in_force.policy
-        is_asked = policy.of(relevance.NAME).enabled and should_measure(text, context, policy.thresholds)
-        if self._relevance is not None and is_asked:
-            asked[relevance.NAME] = self._models.run(self._relevance.cosine, context.prompt, text)
+        nearness = self._relevance if policy.of(relevance.NAME).enabled else None
+        if nearness is not None and should_measure(text, context, policy.thresholds):
+            asked[relevance.NAME] = self._models.run(nearness.cosine, context.prompt, text)
         for name, (slot, model) in in_force.slots.items():
             if model is None:
                 unmeasured[name] = NOT_LOADED
