@@ -1,5 +1,7 @@
-"""The real engine: vLLM's ``AsyncLLM`` behind the ``Engine`` protocol. The only module that imports vllm."""
+"""The real engine: vLLM's ``AsyncLLM`` behind the ``Engine`` protocol. With ``engine_metrics`` the only module that
+imports vllm."""
 
+import asyncio
 import itertools
 import json
 import logging
@@ -17,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from deployments.generator import batch_invariance
 from deployments.generator.cpu_lora import USE_GROUPED_LORA
 from deployments.generator.cpu_worker import WORKER_EXTENSION
+from deployments.generator.engine_metrics import buffered_stat_logger
 from deployments.generator.machine_fit import THREADS, fit_to_cpus, kv_bytes_per_token, openmp_environment, this_machine
+from deployments.generator.metric_buffer import MetricBuffer
 from deployments.generator.shared_process_groups import SHARE_PROCESS_GROUPS
 from deployments.generator.traced_layers import TRACE_LAYERS
 from graph.contracts import EngineInfo, EngineLoad, FinishReason, GenerationJob, LogitsPlan, TokenDelta
@@ -133,9 +137,7 @@ class VllmEngine:
             self._engine_args.setdefault("worker_extension_cls", WORKER_EXTENSION)
         stat_loggers: list[Any] = [lambda _config, index: _SchedulerStats(self._scheduled, index)]
         if self._metrics:
-            from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
-
-            stat_loggers.append(RayPrometheusStatLogger)
+            stat_loggers.append(buffered_stat_logger(MetricBuffer(asyncio.get_running_loop().call_later)))
         try:
             args = AsyncEngineArgs(model=self._model_path, served_model_name=[self._model_id], **self._engine_args)
             # The usage context raises the default batch limits to those of a server (ray#55159).
