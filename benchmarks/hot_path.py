@@ -33,6 +33,7 @@ from benchmarks.streams import run
 IDLE_S = 15.0
 SETTLE_S = 5.0
 SAMPLES_PER_S = 200
+_TITLE = re.compile(r'(<text id="title"[^>]*>)[^<]*')
 _RAY = re.compile(r"ray::(?:ServeReplica:\w+:)?(\w+)")
 
 
@@ -98,9 +99,9 @@ def draw_flames(server: Server, cell: Cell, seconds: float, deployment: str, fol
     """A flame graph of one deployment's replica while it answers.
 
     Raises:
-        RuntimeError: py-spy may not look into it (on Linux, see ``kernel.yama.ptrace_scope``).
+        RuntimeError: There is none, or py-spy may not look into it (on Linux, see ``kernel.yama.ptrace_scope``).
     """
-    (replica, *_) = (each for each in server.processes() if name_of(each) == deployment)
+    replica = _find(server, deployment)
     path = folder / f"hot-path-{deployment.lower()}.svg"
     options = ["--rate", str(SAMPLES_PER_S), "--duration", f"{seconds:.0f}", "--gil", "--function"]
     spy = subprocess.Popen(
@@ -113,7 +114,17 @@ def draw_flames(server: Server, cell: Cell, seconds: float, deployment: str, fol
     _, said = spy.communicate()
     if spy.returncode != 0:
         raise RuntimeError(f"py-spy could not look into {deployment}: {said[-500:]}")
+    # Its own title is the command, with paths of this machine.
+    path.write_text(_TITLE.sub(rf"\g<1>{deployment}: {cell.name}", path.read_text()))
     return path
+
+
+def _find(server: Server, deployment: str) -> psutil.Process:
+    for process in server.processes():
+        with contextlib.suppress(psutil.Error):
+            if name_of(process) == deployment:
+                return process
+    raise RuntimeError(f"no process of {deployment!r} was found; deployments are named as in serve_config.yaml")
 
 
 def _ask_while(server: Server, cell: Cell, goes_on: Callable[[], bool]) -> int:

@@ -143,10 +143,13 @@ def _cluster(config: Path, dashboard_port: int, proxy: str) -> Iterator[tuple[st
 def _end_log_monitor() -> None:
     """Ends the process that reads all log files ten times a second for a driver that prints them, which this one does
     not (``log_to_driver``): 0.8% of a core. Ray has no setting for it here and misses nothing."""
+    ended = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if any(part.endswith("log_monitor.py") for part in process.cmdline()):
                 process.terminate()
+                ended.append(process)
+    psutil.wait_procs(ended, timeout=5)
 
 
 def _sweep() -> None:

@@ -34,6 +34,7 @@ from benchmarks.overhead.sides import (
     CONTESTANTS,
     GPU,
     REGENERATIONS,
+    UNGUARDED,
     engine_args,
     environment,
     start,
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     if GPU in options.bind and len(options.bind) > 1:
         parser.error("--bind gpu goes alone: its contestants serve another model")
     option, everybody = ALONE.get(options.bind[0], ("--bind one both", CONTESTANTS))
-    names = options.contestants or list(everybody)
+    names = options.contestants or [name for name in everybody if name != UNGUARDED]
     if not set(names) <= set(everybody):
         parser.error(f"{option} compares {', '.join(everybody)}; leave the others out of --contestants")
     end_on_signals()

@@ -14,7 +14,14 @@ from benchmarks.overhead.cells import Cell
 from benchmarks.rounds import Row, figure
 
 NAME = "overhead"
-COLOURS = {"rheostat": BLUE, "vllm": GREEN, "ray-default": ORANGE, "ray-direct": GREY, "vllm-one-process": "#9a6fb0"}
+COLOURS = {
+    "rheostat": BLUE,
+    "vllm": GREEN,
+    "ray-default": ORANGE,
+    "ray-direct": GREY,
+    "vllm-one-process": "#9a6fb0",
+    "rheostat-unguarded": "#7fb3d5",
+}
 
 
 def draw(rows: Sequence[Row], names: Sequence[str], binds: Sequence[str], cells: Sequence[Cell], folder: Path) -> str:
@@ -42,7 +49,7 @@ def draw(rows: Sequence[Row], names: Sequence[str], binds: Sequence[str], cells:
             centre = 0.4 - width / 2
             ax.set(title=f"engine: {bind}", ylabel="tokens/s", xticks=[place + centre for place in range(len(cells))])
             ax.set_xticklabels([cell.name.replace(" ", "\n") for cell in cells])
-        axes[0][0].legend(loc="upper left")
+        axes[0][-1].legend(loc="upper left", fontsize=8)
         figure_.tight_layout()
         folder.mkdir(parents=True, exist_ok=True)
         figure_.savefig(folder / f"{NAME}.png", dpi=DPI, metadata={"Software": None})

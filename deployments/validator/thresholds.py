@@ -51,7 +51,8 @@ class Thresholds(BaseModel):
     relevance: float = Field(default=0.2, ge=-1.0, le=1.0)
     """An answer whose cosine with its question is below this is about something else; 0.03 more is asked of one that
     shares no content word with the question, and 0.1 less of one that shares two, of a form of text that was asked for
-    (``checks/relevance.py``), and of a short definition that begins "It's"."""
+    (``checks/relevance.py``), and of a short definition that begins "It's". An answer that names what its question is
+    about is not measured."""
     relevance_min_words: int = Field(default=12, ge=1)
     """Shorter answers are not judged by their cosine: it says little of "Yes, on Tuesday"."""
 
