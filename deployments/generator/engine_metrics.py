@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def buffered_stat_logger(buffer: MetricBuffer) -> "type[RayPrometheusStatLogger]":
-    """vLLM's logger of statistics to Ray, with ``buffer`` between the two; for ``AsyncLLM``'s ``stat_loggers``."""
+    """vLLM's logger of statistics to Ray, gauges and counters through ``buffer``; for ``AsyncLLM``."""
     from vllm.v1.metrics import ray_wrappers
 
     class Gauge(ray_wrappers.RayGaugeWrapper):
@@ -21,14 +21,9 @@ def buffered_stat_logger(buffer: MetricBuffer) -> "type[RayPrometheusStatLogger]
             if value:
                 buffer.add(_key(self), super().inc, value)
 
-    class Histogram(ray_wrappers.RayHistogramWrapper):
-        def observe(self, value: float) -> None:
-            buffer.observe(super().observe, value)
-
     class BufferedStatLogger(ray_wrappers.RayPrometheusStatLogger):
         _gauge_cls = Gauge
         _counter_cls = Counter
-        _histogram_cls = Histogram
 
     return BufferedStatLogger
 

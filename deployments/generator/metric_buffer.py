@@ -1,7 +1,8 @@
-"""Metrics kept for a moment and passed on together. Pure: a timer is given.
+"""Gauges and counters kept for a moment and passed on together. Pure: a timer is given.
 
-An engine tells some twenty metrics at each step, and one more for each token. Ray takes 2 us for each, a few hundred
-times a second, beside a model that computes on the same cores. Nobody looks more often than once a second.
+An engine tells a dozen gauges and counters at each step, and Ray takes 2 us for each, beside a model that computes on
+the same cores. Nobody looks more often than once a second. A histogram's values are not for here: each has to be passed
+on, and a second's worth of a fast engine at once would hold up the event loop.
 """
 
 from collections.abc import Callable, Hashable
@@ -11,7 +12,7 @@ EVERY_S = 1.0
 
 
 class MetricBuffer:
-    """Keeps a gauge's last value, a counter's sum and all that a histogram is to observe, each under its own key.
+    """Keeps a gauge's last value and a counter's sum, each under its own key.
 
     Args:
         later: Calls a function once, after so many seconds; such as ``loop.call_later``.
@@ -24,7 +25,6 @@ class MetricBuffer:
         self._is_due = False
         self._set: dict[Hashable, tuple[Callable[[float], object], float]] = {}
         self._added: dict[Hashable, tuple[Callable[[float], object], float]] = {}
-        self._observed: list[tuple[Callable[[float], object], float]] = []
 
     def set(self, key: Hashable, pass_on: Callable[[float], object], value: float) -> None:
         """A gauge is ``value`` now."""
@@ -37,16 +37,11 @@ class MetricBuffer:
         self._added[key] = (pass_on, value if before is None else before[1] + value)
         self._start()
 
-    def observe(self, pass_on: Callable[[float], object], value: float) -> None:
-        """A histogram has seen ``value``."""
-        self._observed.append((pass_on, value))
-        self._start()
-
     def flush(self) -> None:
         """Passes on all that is kept."""
         self._is_due = False
-        kept = [*self._set.values(), *self._added.values(), *self._observed]
-        self._set, self._added, self._observed = {}, {}, []
+        kept = [*self._set.values(), *self._added.values()]
+        self._set, self._added = {}, {}
         for pass_on, value in kept:
             pass_on(value)
 

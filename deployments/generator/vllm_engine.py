@@ -1,5 +1,5 @@
-"""The real engine: vLLM's ``AsyncLLM`` behind the ``Engine`` protocol. With ``engine_metrics`` the only module that
-imports vllm."""
+"""The real engine: vLLM's ``AsyncLLM`` behind the ``Engine`` protocol. With ``engine_metrics`` and
+what is added to its worker the only module that imports vllm."""
 
 import asyncio
 import itertools
